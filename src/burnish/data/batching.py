@@ -1,0 +1,128 @@
+"""Rows to batches: collating rollouts and dialogues, cutting minibatches, planning micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from burnish.core import keys
+from burnish.types import Batch, Rollout
+
+
+def _padded(rows: Sequence[Sequence[float]] | Sequence[Sequence[int]], dtype: torch.dtype) -> Tensor:
+    """[B, T] with zeros after each row's end."""
+    out = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=dtype)
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = torch.tensor(row, dtype=dtype)
+    return out
+
+
+def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens: int = 0) -> Batch:
+    """The batch of these segments, one row each, in this order. ``max_tokens`` is the sampling limit of an episode's turn.
+
+    Rewards are placed at their tokens; position -1 is the last token of the row.
+    """
+    tokens = _padded([r.tokens for r in rollouts], torch.long)
+    token_rewards = torch.zeros(tokens.shape, dtype=torch.float64)
+    for line, rollout in zip(token_rewards, rollouts, strict=True):
+        for position, value, _ in rollout.rewards:
+            line[position if position >= 0 else len(rollout.tokens) - 1] += value
+    episodes = torch.tensor([r.episode for r in rollouts])
+    return Batch(
+        prompts=tuple(torch.tensor(r.prompt) for r in rollouts),
+        tokens=tokens,
+        mask=_padded([r.mask for r in rollouts], torch.bool),
+        lengths=torch.tensor([len(r.tokens) for r in rollouts]),
+        groups=torch.tensor([r.group for r in rollouts]),
+        episodes=episodes,
+        units=torch.arange(len(rollouts)),
+        train=torch.tensor([r.train for r in rollouts]),
+        sampler_logprobs=_padded([r.sampler_logprobs for r in rollouts], torch.float64),
+        token_rewards=token_rewards,
+        extras={"max_tokens": ("row", torch.full((len(rollouts),), max_tokens))},
+        temperature=temperature,
+    )
+
+
+def supervised(rows: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Batch:
+    """A batch for a loss on given text: each row is (tokens, mask), as :meth:`burnish.data.chat.Chat.encode_dialogue` returns.
+
+    Tokens before the first masked one become the prompt. A row that starts with a masked token keeps its first token as
+    the prompt: nothing precedes it that could predict it.
+    """
+    starts = [max(1, list(mask).index(True)) for _, mask in rows]
+    completions = [tuple(tokens[start:]) for (tokens, _), start in zip(rows, starts, strict=True)]
+    count = torch.arange(len(rows))
+    return Batch(
+        prompts=tuple(torch.tensor(tokens[:start]) for (tokens, _), start in zip(rows, starts, strict=True)),
+        tokens=_padded(completions, torch.long),
+        mask=_padded([mask[start:] for (_, mask), start in zip(rows, starts, strict=True)], torch.bool),
+        lengths=torch.tensor([len(c) for c in completions]),
+        groups=count,
+        episodes=count,
+        units=count,
+        train=torch.ones(len(rows), dtype=torch.bool),
+    )
+
+
+def minibatches(batch: Batch, count: int, key: int) -> Iterator[Batch]:
+    """``count`` minibatches of whole groups, in an order drawn from ``key``. One minibatch is the batch itself."""
+    if count == 1:
+        yield batch
+        return
+    groups = torch.unique(batch.groups)
+    order = groups[torch.from_numpy(keys.permutation(key, len(groups)))]
+    for part in torch.tensor_split(order, count):
+        yield batch.select(torch.nonzero(torch.isin(batch.groups, part)).squeeze(1))
+
+
+def micro_batches(batch: Batch, token_budget: int) -> list[list[int]]:
+    """Row numbers of each micro-batch: whole units, rows of one prompt side by side, at most ``token_budget`` tokens.
+
+    A prompt shared by rows of the same micro-batch is counted once. A unit larger than the budget stands alone. The plan
+    depends on the batch and the budget only, so it is the same when a run is resumed.
+    """
+    plan: list[list[int]] = []
+    used, prompts = 0, set[tuple[int, ...]]()
+    for rows in _units_by_prompt(batch):
+        keyed = {tuple(batch.prompts[i].tolist()) for i in rows}
+        completion = int(batch.lengths[rows].sum())
+        cost = completion + sum(map(len, keyed - prompts))
+        if not plan or used + cost > token_budget:
+            plan.append([])
+            used, prompts = 0, set()
+            cost = completion + sum(map(len, keyed))
+        plan[-1].extend(rows)
+        used += cost
+        prompts |= keyed
+    return plan
+
+
+def _units_by_prompt(batch: Batch) -> list[list[int]]:
+    """Units (lists of rows) ordered by the first appearance of their first row's prompt, then by first row."""
+    units: dict[int, list[int]] = {}
+    for row, unit in enumerate(batch.units.tolist()):
+        units.setdefault(unit, []).append(row)
+    first: dict[tuple[int, ...], int] = {}
+    for row, prompt in enumerate(batch.prompts):
+        first.setdefault(tuple(prompt.tolist()), row)
+    return sorted(units.values(), key=lambda rows: (first[tuple(batch.prompts[rows[0]].tolist())], rows[0]))
+
+
+def epoch_order(key: int, count: int, start: int, take: int) -> list[int]:
+    """Indices ``start .. start + take`` of an endless stream of shuffled passes over ``count`` items."""
+    orders: dict[int, np.ndarray] = {}
+    out = []
+    for place in range(start, start + take):
+        epoch, offset = divmod(place, count)
+        if epoch not in orders:
+            orders[epoch] = keys.permutation(keys.derive(key, epoch), count)
+        out.append(int(orders[epoch][offset]))
+    return out
+
+
+def flatten(groups: Iterable[Sequence[Rollout]]) -> list[Rollout]:
+    return [rollout for group in groups for rollout in group]

@@ -1,0 +1,196 @@
+"""The local sampler: every distinct prompt is read once, all rows advance together, finished rows leave the batch.
+
+It decodes with the trainer's own weights and reports log-probs as it goes. A token is drawn by inverse CDF from a uniform
+that depends on the request's key and the position only, so a completion does not depend on what else is in the batch
+(up to rounding of the logits).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from burnish.core import keys
+from burnish.engines.attention import Decode, Packed, compact_order
+from burnish.engines.local import LocalModel
+from burnish.errors import InputError
+from burnish.types import Completion, Message, Request, Sampling
+
+MAX_ROWS = 256
+"""Rows decoded together. A call with more requests is served in waves, in order."""
+
+
+def inverse_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """[R] the smallest index whose cumulative probability exceeds ``uniform`` [R] of the total of each row of [R, V].
+
+    Never returns an entry of probability zero: the first index past u is one where the sum has just grown.
+    """
+    cdf = probabilities.cumsum(-1)
+    total = cdf[:, -1:]
+    point = torch.minimum(uniform[:, None].to(cdf.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cdf, point, right=True).squeeze(1)
+
+
+def truncate(logprobs: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """([R, V] probabilities with everything outside top-k and top-p set to 0, [R] the mass that was kept).
+
+    top-p keeps the smallest set of most likely tokens whose mass reaches ``top_p``; top-k is applied first. Ties at the
+    edge are resolved by the order of the sort, so exactly k tokens remain.
+    """
+    ordered, index = logprobs.exp().sort(-1, descending=True, stable=True)
+    if top_k:
+        ordered[:, top_k:] = 0
+    if top_p < 1:
+        before = ordered.cumsum(-1) - ordered
+        ordered = ordered.masked_fill(before >= top_p * ordered.sum(-1, keepdim=True), 0)
+    return torch.zeros_like(ordered).scatter_(1, index, ordered), ordered.sum(-1)
+
+
+@dataclass
+class _Row:
+    """One request on its way: what has been drawn so far."""
+
+    index: int
+    request: Request
+    uniforms: np.ndarray
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+
+
+class LocalSampler:
+    """Samples from a :class:`LocalModel` in this process, without a copy of its weights."""
+
+    reproducible = True
+
+    def __init__(self, model: LocalModel) -> None:
+        self.model = model
+        self.version = 0
+
+    def load(self, weights: Mapping[str, Tensor], version: int) -> None:
+        """The sampler reads the model's own weights, so other storage is copied in and the version noted."""
+        for name, live in self.model.weights().items():
+            if live.data_ptr() != weights[name].data_ptr():
+                live.copy_(weights[name])
+        self.version = version
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Yield one completion per request, in order of finishing; ``index`` says which request it answers.
+
+        Raises InputError for an empty prompt, and for one that leaves no room for a completion in the model's context.
+        """
+        pending = list(enumerate(requests))
+        for _, request in pending:
+            self._check(request)
+        for start in range(0, len(pending), MAX_ROWS):
+            yield from self._wave(pending[start : start + MAX_ROWS])
+
+    def _check(self, request: Request) -> None:
+        if not request.prompt:
+            raise InputError("a prompt is empty: it has no token to condition on; remove the row or write a prompt")
+        if len(request.prompt) >= self.model.context:
+            raise InputError(
+                f"a prompt has {len(request.prompt)} tokens, but the model's context holds {self.model.context}; "
+                "shorten the prompt or choose a model with a longer context"
+            )
+
+    @torch.no_grad()
+    def _wave(self, pending: Sequence[tuple[int, Request]]) -> Iterator[Completion]:
+        rows = [_Row(i, r, keys.uniforms(r.key, r.sampling.max_tokens)) for i, r in pending]
+        hidden, plan = self._prefill(rows)
+        step = 0
+        while rows:
+            self._draw(rows, hidden, step)
+            finishes = [self._finish(row) for row in rows]
+            yield from (self._completion(row, end) for row, end in zip(rows, finishes, strict=True) if end)
+            live = [i for i, end in enumerate(finishes) if not end]
+            order = compact_order(live)
+            rows = [rows[i] for i in order]
+            if rows:
+                plan.retain(torch.tensor(live))
+                hidden = self._advance(rows, plan)
+            step += 1
+
+    def _prefill(self, rows: Sequence[_Row]) -> tuple[Tensor, Decode]:
+        """Read each distinct prompt once. Returns the state that predicts each row's first token, and the KV cache."""
+        number: dict[tuple[int, ...], int] = {}
+        of_row = [number.setdefault(row.request.prompt, len(number)) for row in rows]
+        empty = torch.zeros(0, dtype=torch.long)
+        packed = Packed.of([torch.tensor(p) for p in number], [empty] * len(number), keep=True)
+        hidden = self.model.hidden(packed.tokens[None], packed.positions[None], packed)[0]
+        last = torch.tensor([s.end - 1 for s in packed.segments])[of_row]
+        longest = max(self._limit(row) for row in rows)
+        return hidden[last.to(hidden.device)], Decode.after(packed, of_row, longest)
+
+    def _advance(self, rows: Sequence[_Row], plan: Decode) -> Tensor:
+        tokens = torch.tensor([[row.tokens[-1]] for row in rows])
+        positions = torch.tensor([[len(row.request.prompt) + len(row.tokens) - 1] for row in rows])
+        hidden = self.model.hidden(tokens, positions, plan)[:, 0]
+        plan.column += 1
+        return hidden
+
+    def _draw(self, rows: Sequence[_Row], hidden: Tensor, step: int) -> None:
+        """Draw one token for every row from its own uniform, at its own temperature and truncation."""
+        logits = hidden @ self.model.head_weight.T
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        by_setting: dict[tuple[float, int, float], list[int]] = {}
+        for i, row in enumerate(rows):
+            s = row.request.sampling
+            by_setting.setdefault((s.temperature, s.top_k, s.top_p), []).append(i)
+        for (temperature, top_k, top_p), members in by_setting.items():
+            chosen = logits if len(members) == len(rows) else logits[members]
+            uniform = torch.tensor([rows[i].uniforms[step] for i in members], device=logits.device)
+            tokens, logprobs, kept = draw(chosen, uniform, temperature, top_k, top_p)
+            for i, token, logprob, mass in zip(members, tokens.tolist(), logprobs.tolist(), kept.tolist(), strict=True):
+                rows[i].tokens.append(token)
+                rows[i].logprobs.append(logprob)
+                rows[i].kept.append(mass)
+
+    def _limit(self, row: _Row) -> int:
+        return min(row.request.sampling.max_tokens, self.model.context - len(row.request.prompt))
+
+    def _finish(self, row: _Row) -> str:
+        """Why the row ends after its newest token: "eos", "stop", "length", or "" if it goes on."""
+        if row.tokens[-1] in self.model.chat.eos_ids:
+            return "eos"
+        stop = row.request.sampling.stop
+        if stop and any(s in self.model.chat.decode(row.tokens) for s in stop):
+            return "stop"
+        return "length" if len(row.tokens) >= self._limit(row) else ""
+
+    def _completion(self, row: _Row, finish: str) -> Completion:
+        text = self.model.chat.decode(row.tokens)
+        message: Message = {"role": "assistant", "content": text}
+        return Completion(
+            tuple(row.tokens), text, (message,), finish, tuple(row.logprobs), tuple(row.kept), row.index
+        )
+
+
+def draw(
+    logits: Tensor, uniform: Tensor, temperature: float, top_k: int, top_p: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """([R] tokens, [R] their log-probs before truncation, [R] kept mass) from logits [R, V]. Temperature 0 is the argmax,
+    with its log-prob at temperature 1.
+    """
+    if temperature == 0:
+        logprobs = torch.log_softmax(logits, -1)
+        tokens = logits.argmax(-1)
+        return tokens, logprobs.gather(1, tokens[:, None])[:, 0], torch.ones_like(uniform)
+    logprobs = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)
+    kept = torch.ones_like(uniform)
+    if top_k or top_p < 1:
+        probabilities, kept = truncate(logprobs, top_k, top_p)
+    else:
+        probabilities = logprobs.exp()
+    tokens = inverse_cdf(probabilities, uniform)
+    return tokens, logprobs.gather(1, tokens[:, None])[:, 0], kept
+
+
+def generate(sampler: LocalSampler, prompts: Sequence[tuple[int, ...]], sampling: Sampling, key: int) -> list[Completion]:
+    """One completion per prompt, in order: a convenience over :meth:`LocalSampler.sample`."""
+    requests = [Request(p, keys.derive(key, i), sampling) for i, p in enumerate(prompts)]
+    return sorted(sampler.sample(requests), key=lambda c: c.index)

@@ -1,0 +1,303 @@
+"""The local engine: one network in this process, on CPU or one GPU, behind the verbs of :class:`burnish.types.Model`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from burnish import files
+from burnish.core import keys
+from burnish.core.logprobs import token_logprobs
+from burnish.data.batching import micro_batches
+from burnish.data.chat import Chat
+from burnish.engines import attention, lora, optim
+from burnish.engines.lora import LoRA
+from burnish.engines.optim import AdamW
+from burnish.errors import InputError
+from burnish.types import Batch, Head, Loss, Metrics, Outputs, add_metrics
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a model is held and trained. ``dtype`` "auto" takes bfloat16 where its products are faster than float32 ones.
+
+    ``adapter`` None trains all weights. ``token_budget`` bounds the tokens of one micro-batch (a shared prompt counts
+    once). ``activation_checkpointing`` recomputes each layer in the backward pass: less memory, a third more work.
+    """
+
+    adapter: LoRA | None = None
+    optimizer: AdamW = field(default_factory=AdamW)
+    dtype: str = "auto"
+    device: str = "auto"
+    token_budget: int = 8192
+    activation_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", *DTYPES):
+            raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not '{self.dtype}'")
+
+    def resolved(self) -> Engine:
+        """With "auto" replaced by what this machine is best at. Reads a clock, so the answer is stored with the run."""
+        device = self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        return replace(self, device=device, dtype=fastest_dtype(device) if self.dtype == "auto" else self.dtype)
+
+
+def fastest_dtype(device: str) -> str:
+    """"bfloat16" where a product of the size of a small model's is at least 1.2 times as fast as in float32."""
+    if device != "cpu":
+        return "bfloat16"
+
+    def seconds(dtype: torch.dtype) -> float:
+        x, w = torch.ones(256, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
+        best = float("inf")
+        for _ in range(8):
+            start = time.perf_counter()
+            x @ w.T
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return "bfloat16" if seconds(torch.bfloat16) * 1.2 < seconds(torch.float32) else "float32"
+
+
+def load_network(directory: Path, dtype: str, device: str) -> nn.Module:
+    """The causal language model of a Hugging Face directory, with this engine's attention and no dropout."""
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    for name in ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout"):
+        if getattr(config, name, 0):
+            setattr(config, name, 0.0)
+    if getattr(config, "final_logit_softcapping", None):
+        raise InputError(f"{directory}: models with soft-capped logits are not supported by the local engine")
+    network: nn.Module = AutoModelForCausalLM.from_pretrained(
+        directory, config=config, dtype=DTYPES[dtype], attn_implementation=attention.NAME, local_files_only=True
+    )
+    if dtype == "float64":
+        _exact_norms(network)
+    return network.to(device).eval()
+
+
+def _exact_norms(network: nn.Module) -> None:
+    """Transformers computes RMS norms in float32 whatever the input; in float64 runs that rounding would hide errors."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__.endswith("RMSNorm"):
+                exact = nn.RMSNorm(child.weight.shape[0], eps=child.variance_epsilon, dtype=torch.float64)
+                exact.weight = child.weight
+                setattr(module, name, exact)
+
+
+class LocalModel:
+    """Policy, critic, reference or reward model: a network, its chat template, its adapter, its optimizer.
+
+    Raises InputError where the directory is no usable model. Construction reads the directory; nothing is written.
+    """
+
+    def __init__(
+        self, directory: Path, engine: Engine, *, seed: int = 0, heads: Mapping[str, Head] | None = None
+    ) -> None:
+        self.directory, self.engine, self.chat = directory, engine, Chat.load(directory)
+        self.device = torch.device(engine.device)
+        self.network = load_network(directory, engine.dtype, engine.device)
+        generator = torch.Generator().manual_seed(keys.derive(seed, "adapter") % 2**63)
+        self.adapted = lora.adapt(self.network, engine.adapter, generator) if engine.adapter else {}
+        self.heads = {name: self._head(head, generator) for name, head in (heads or {}).items()}
+        self._at = {name: head.at for name, head in (heads or {}).items()}
+        if engine.activation_checkpointing:
+            self.network.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            self.network.train()
+        live = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
+        live |= {f"heads.{n}.{k}": p for n, head in self.heads.items() for k, p in head.named_parameters()}
+        self.masters = optim.Masters(live)
+        self.optimizer = engine.optimizer.build(self.masters.params)
+
+    def _head(self, head: Head, generator: torch.Generator) -> nn.Linear:
+        precise = torch.promote_types(DTYPES[self.engine.dtype], torch.float32)
+        linear = nn.Linear(self.hidden_size, head.out, dtype=precise)
+        with torch.no_grad():
+            linear.weight.normal_(0, (self.hidden_size + 1) ** -0.5, generator=generator)
+            linear.bias.zero_()
+        return linear.to(self.device)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.head_weight.shape[1])
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.network.get_output_embeddings().weight  # type: ignore[operator, no-any-return]
+
+    @property
+    def context(self) -> int:
+        """The most tokens a prompt and its completion may have together."""
+        return int(getattr(self.network.config, "max_position_embeddings", 2**31))  # type: ignore[union-attr]
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """(trained, total) numbers of parameters; an adapter's own are not part of the total."""
+        trained = sum(p.numel() for p in self.masters.params.values())
+        total = sum(p.numel() for n, p in self.network.named_parameters() if "lora_" not in n)
+        return trained, total + sum(layer.weight.numel() for layer in self.adapted.values())
+
+    def hidden(self, tokens: Tensor, positions: Tensor, plan: attention.Plan) -> Tensor:
+        """[rows, S] token ids -> [rows, S, D] final hidden states."""
+        decoder = self.network.get_decoder()  # type: ignore[operator]
+        out: Tensor = decoder(
+            input_ids=tokens.to(self.device), position_ids=positions.to(self.device), use_cache=False, plan=plan
+        ).last_hidden_state
+        return out
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """Log-probs, entropy and heads of every completion token, in one packed pass. Differentiable where enabled."""
+        packed = attention.Packed.rows_of(batch)
+        hidden = self.hidden(packed.tokens[None], packed.positions[None], packed)[0]
+        states = hidden.index_select(0, packed.predictors.to(self.device))
+        index = torch.tensor(packed.rows)
+        valid = torch.arange(batch.tokens.shape[1]) < batch.lengths[index][:, None]
+        targets = batch.tokens[index][valid].to(self.device)
+        logprobs, entropy = token_logprobs(states, self.head_weight, targets, batch.temperature)
+        back = torch.argsort(index).to(self.device)
+        valid = valid.to(self.device)
+
+        def rows(values: Tensor) -> Tensor:
+            return values.new_zeros(valid.shape).masked_scatter(valid, values).index_select(0, back)
+
+        heads = {}
+        for name, head in self.heads.items():
+            value = rows(head(states.to(head.weight.dtype)).squeeze(-1))
+            last = (batch.lengths - 1).to(self.device)[:, None]
+            heads[name] = value if self._at[name] == "tokens" else value.gather(1, last).squeeze(1)
+        return Outputs(rows(logprobs), rows(entropy), heads)
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Outputs:
+        """Outputs of the whole batch without a gradient, on the CPU, micro-batch by micro-batch."""
+        parts, order = [], list[int]()
+        for index in micro_batches(batch, self.engine.token_budget):
+            parts.append(_cpu(self.outputs(batch.select(index))))
+            order += index
+        return _reorder(parts, order)
+
+    def forward_backward(self, batch: Batch, loss: Loss) -> tuple[Metrics, Outputs]:
+        """Add the gradient of ``loss`` to what has been accumulated. Any number of calls, batches and losses.
+
+        Returns the additive metrics and what was computed (detached, on the CPU), rows in the order of the batch.
+        """
+        metrics: Metrics = {}
+        parts, order = [], list[int]()
+        for index in micro_batches(batch, self.engine.token_budget):
+            micro = batch.select(index)
+            outputs = self.outputs(micro)
+            value, found = loss(outputs, micro.to(self.device))
+            value.backward()  # type: ignore[no-untyped-call]
+            metrics = add_metrics(metrics, found)
+            parts.append(_cpu(outputs))
+            order += index
+        return metrics, _reorder(parts, order)
+
+    def optim_step(self, lr: float) -> Metrics:
+        """Clip, update, publish the new weights, zero the gradient. A non-finite gradient changes nothing."""
+        metrics = optim.step(self.optimizer, self.masters, lr, self.engine.optimizer.clip)
+        if not metrics["grad/skipped"][0]:
+            for layer in self.adapted.values():
+                layer.merge()
+        return metrics
+
+    def discard_gradient(self) -> None:
+        """Forget what has been accumulated since the last step (an interrupted step starts again)."""
+        self.masters.zero()
+
+    @contextmanager
+    def base_weights(self) -> Iterator[None]:
+        """Within: the adapters are off, and this is the model before training. Only for models with adapters."""
+        for layer in self.adapted.values():
+            layer.plain = True
+        try:
+            yield
+        finally:
+            for layer in self.adapted.values():
+                layer.plain = False
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Live weights by their names in the model directory, adapters merged. Not copies."""
+        own = {name: p.detach() for name, p in self.network.named_parameters() if "lora_" not in name}
+        return own | {f"{name}.weight": layer.weight for name, layer in self.adapted.items()}
+
+    def checkpoint(self, directory: Path) -> None:
+        """Masters and optimizer state; the base weights stay where they are and are not copied."""
+        state = optim.state_tensors(self.optimizer, self.masters)
+        files.write_safetensors(directory / "masters.safetensors", _portable(self.masters.params))
+        files.write_safetensors(directory / "optimizer.safetensors", _portable(state))
+
+    def restore(self, directory: Path) -> None:
+        """The exact state of :meth:`checkpoint`, copied into this model's own storage."""
+        saved = load_file(directory / "masters.safetensors")
+        if saved.keys() != self.masters.params.keys():
+            raise InputError(f"{directory} was written by another model or adapter; start the stage again without it")
+        with torch.no_grad():
+            for name, value in saved.items():
+                self.masters.params[name].copy_(value)
+        self.masters.publish()
+        self.masters.zero()
+        for layer in self.adapted.values():
+            layer.merge()
+        self.optimizer.state.clear()
+        optim.load_state_tensors(self.optimizer, self.masters, load_file(directory / "optimizer.safetensors"))
+
+    def export(self, directory: Path) -> None:
+        """A Hugging Face directory: merged weights, tokenizer, template; with LoRA also ``adapter/`` in peft's format."""
+        tied = set(getattr(self.network, "_tied_weights_keys", None) or ())
+        config: Any = self.network.config
+        drop = tied if getattr(config, "tie_word_embeddings", False) else set()
+        tensors = _portable({n: w for n, w in self.weights().items() if n not in drop})
+        files.write_safetensors(directory / "model.safetensors", tensors, {"format": "pt"})
+        config.save_pretrained(directory)
+        self.network.generation_config.save_pretrained(directory)  # type: ignore[operator, union-attr]
+        self.chat.tokenizer.save_pretrained(directory)
+        if self.engine.adapter:
+            adapter, settings = lora.peft_adapter(self.adapted, self.engine.adapter, str(self.directory))
+            (directory / "adapter").mkdir()
+            files.write_safetensors(directory / "adapter" / "adapter_model.safetensors", adapter, {"format": "pt"})
+            files.write_text(directory / "adapter" / "adapter_config.json", json.dumps(settings, indent=2))
+
+
+class Reference:
+    """The policy as it was before training. With adapters it is the same network with the adapters off, at no memory."""
+
+    def __init__(self, policy: LocalModel) -> None:
+        frozen = replace(policy.engine, adapter=None)
+        self._policy = policy if policy.adapted else None
+        self._model = policy if policy.adapted else LocalModel(policy.directory, frozen)
+
+    def forward(self, batch: Batch) -> Outputs:
+        if self._policy is None:
+            return self._model.forward(batch)
+        with self._policy.base_weights():
+            return self._policy.forward(batch)
+
+
+def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _cpu(outputs: Outputs) -> Outputs:
+    heads = {name: value.detach().cpu() for name, value in outputs.heads.items()}
+    return Outputs(outputs.logprobs.detach().cpu(), outputs.entropy.detach().cpu(), heads)
+
+
+def _reorder(parts: list[Outputs], order: list[int]) -> Outputs:
+    back = torch.argsort(torch.tensor(order))
+    return Outputs(
+        torch.cat([p.logprobs for p in parts])[back],
+        torch.cat([p.entropy for p in parts])[back],
+        {name: torch.cat([p.heads[name] for p in parts])[back] for name in parts[0].heads},
+    )

@@ -1,0 +1,191 @@
+"""Countdown: combine given numbers with + - * / to reach a target. Exact fractions throughout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from burnish.core.keys import derive, permutation, uniforms
+from burnish.errors import InputError
+from burnish.rewards.accuracy import final_part
+from burnish.tasks import checks
+from burnish.types import Completion, Example, Reward, outcome
+
+_TRIES = 5000
+_LONGEST = 100  # characters of an expression; bounds the parser's recursion and the size of its numbers
+_TOKEN = re.compile(r"\s*(?:([0-9]+)|([-+*/()]))")
+_SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-"})
+
+
+@dataclass(frozen=True)
+class Countdown:
+    """Between ``fewest`` and ``most`` numbers up to ``high``, each to be used exactly once, to reach ``1 .. target``.
+
+    Solvable by construction: the target is the value of a random expression whose intermediate results are positive
+    integers. The reply's expression is the body of ``<answer>``, or the last line. ``meta``: kind, difficulty (how many
+    numbers), canonical (sorted numbers and target: they decide the split), numbers, solution.
+    """
+
+    fewest: int = 2
+    most: int = 4
+    high: int = 25
+    target: int = 100
+    split: str = "train"
+    size: int = 10_000
+    seed: int = 0
+    style: str = "plain"
+
+    def __post_init__(self) -> None:
+        checks.check_choice("split", self.split, checks.SPLITS)
+        checks.check_choice("style", self.style, checks.STYLES)
+        if not 2 <= self.fewest <= self.most <= 4 or self.high < 1 or self.target < 1 or self.size < 1:
+            raise InputError(f"{self}: give 2 <= fewest <= most <= 4, and high, target and size of at least 1")
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Example:
+        checks.check_index(index, self.size)
+        for attempt in range(_TRIES):
+            key = derive("countdown", self.seed, self.split, index, attempt)
+            draws = uniforms(key, 1 + self.most)
+            count = self.fewest + int(draws[0] * (self.most - self.fewest + 1))
+            numbers = tuple(1 + int(u * self.high) for u in draws[1 : count + 1])
+            reached, solution = _random_expression(numbers, derive("expression", key))
+            canonical = f"{' '.join(str(x) for x in sorted(numbers))} -> {reached}"
+            if 1 <= reached <= self.target and checks.split_of(canonical) == self.split:
+                return self._example(numbers, reached, solution, canonical)
+        raise checks.no_problem(self, self.split)
+
+    def _example(self, numbers: tuple[int, ...], reached: int, solution: str, canonical: str) -> Example:
+        given = ", ".join(str(x) for x in numbers)
+        text = f"Use {given} and + - * / to make {reached}, each number exactly once."
+        closing = (
+            "Use <think></think><answer></answer>." if self.style == "think" else "Reply with the expression only."
+        )
+        meta = {"kind": "countdown", "difficulty": len(numbers), "canonical": canonical}
+        meta |= {"numbers": numbers, "solution": solution}
+        return Example(({"role": "user", "content": f"{text} {closing}"},), str(reached), meta)
+
+    def with_split(self, split: str) -> Countdown:
+        return replace(self, split=split)
+
+    def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
+        """Lenient accuracy."""
+        return [outcome(self.measure(example, done)["accuracy"], "accuracy") for done in completions]
+
+    def measure(self, example: Example, completion: Completion) -> dict[str, float]:
+        """Strict: the reply is a right expression. Lenient: also with "words:" before it or "= target" after it."""
+        body = final_part(completion.text)
+        if body is None or completion.finish == "length":
+            return {"accuracy": 0.0, "accuracy_strict": 0.0}
+        numbers, target = example.meta["numbers"], int(example.answer)
+        last = body.splitlines()[-1] if body else ""
+        left, equals, right = last.rpartition(":")[2].strip("`*$. ").partition("=")
+        agrees = not equals or right.strip() == str(target)
+        return {
+            "accuracy": float(agrees and solves(left, numbers, target)),
+            "accuracy_strict": float(solves(body, numbers, target)),
+        }
+
+    def gold(self, example: Example) -> str:
+        """The expression from which the problem was made."""
+        return self._reply(example.meta["solution"])
+
+    def near_misses(self, example: Example) -> tuple[str, ...]:
+        """Wrong expressions: a number too many, twice, joined or missing, the target itself, other syntax."""
+        solution, target, first = example.meta["solution"], example.answer, example.meta["numbers"][0]
+        joined = "".join(str(x) for x in example.meta["numbers"])
+        extra = (f"{solution} + 1", f"{solution} + {first} - {first}", f"({solution}) * 1", joined, target)
+        syntax = ("", f"{solution})", f"-({solution})", f"{solution}**1", f"{solution} or 7", f"{solution} = 0")
+        wrong = extra + syntax
+        return (*(self._reply(text) for text in wrong), f"<think>{solution}</think>", f"<think>{solution}")
+
+    def _reply(self, expression: str) -> str:
+        return f"<think></think><answer>{expression}</answer>" if self.style == "think" else expression
+
+    def validate(self, count: int = 100) -> str:
+        """See :func:`burnish.tasks.checks.validate`."""
+        return checks.validate(self, count)
+
+
+def solves(text: str, numbers: Sequence[int], target: int) -> bool:
+    """Whether the expression uses exactly these numbers, each as often as given, and has the target as its value."""
+    try:
+        value, used = evaluate(text)
+    except (ValueError, ZeroDivisionError):
+        return False
+    return value == target and sorted(used) == sorted(numbers)
+
+
+def evaluate(text: str) -> tuple[Fraction, list[int]]:
+    """The exact value of an expression of + - * / and parentheses over whole numbers, and the numbers in it.
+
+    Raises ValueError for anything else (there is no sign before a number, no power, no decimal point), and
+    ZeroDivisionError. ×, ÷ and − are read as * / -.
+    """
+    if len(text) > _LONGEST:
+        raise ValueError("the expression is too long")
+    tokens = _tokens(text.translate(_SIGNS))
+    value = _sum(tokens)
+    if tokens:
+        raise ValueError(f"unexpected {tokens[-1]!r}")
+    return value, [int(token) for token in _tokens(text.translate(_SIGNS)) if token.isdigit()]
+
+
+def _tokens(text: str) -> list[str]:
+    """The tokens in reverse, so that the next one is popped from the end."""
+    found, place = [], 0
+    text = text.rstrip()
+    while place < len(text):
+        match = _TOKEN.match(text, place)
+        if match is None:
+            raise ValueError(f"unexpected {text[place]!r}")
+        found.append(match.group(1) or match.group(2))
+        place = match.end()
+    return found[::-1]
+
+
+def _sum(tokens: list[str]) -> Fraction:
+    value = _product(tokens)
+    while tokens and tokens[-1] in "+-":
+        value = value + _product(tokens) if tokens.pop() == "+" else value - _product(tokens)
+    return value
+
+
+def _product(tokens: list[str]) -> Fraction:
+    value = _atom(tokens)
+    while tokens and tokens[-1] in "*/":
+        value = value * _atom(tokens) if tokens.pop() == "*" else value / _atom(tokens)
+    return value
+
+
+def _atom(tokens: list[str]) -> Fraction:
+    token = tokens.pop() if tokens else ""
+    if token.isdigit():
+        return Fraction(int(token))
+    if token != "(":
+        raise ValueError(f"expected a number or '(', found {token!r}")
+    value = _sum(tokens)
+    if not tokens or tokens.pop() != ")":
+        raise ValueError("a parenthesis is not closed")
+    return value
+
+
+def _random_expression(numbers: Sequence[int], key: int) -> tuple[int, str]:
+    """A random way to combine all numbers: its value and its text. Every intermediate result is a positive integer."""
+    parts = [(numbers[i], str(numbers[i])) for i in permutation(key, len(numbers))]
+    for step in range(len(numbers) - 1):
+        where, choice = uniforms(derive("step", key, step), 2)
+        (a, left), (b, right) = parts.pop(int(where * len(parts))), parts.pop()
+        if a < b:
+            (a, left), (b, right) = (b, right), (a, left)
+        options = [(a + b, "+"), (a * b, "*")]
+        options += [(a - b, "-")] if a > b else []
+        options += [(a // b, "/")] if a % b == 0 else []
+        value, sign = options[int(choice * len(options))]
+        parts.append((value, f"({left} {sign} {right})"))
+    value, text = parts[0]
+    return value, text[1:-1]

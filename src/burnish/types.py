@@ -1,0 +1,284 @@
+"""The records that travel through Burnish. Shapes are stated here, once.
+
+One alignment rule holds everywhere: column ``t`` of a per-token tensor belongs to the ``t``-th *completion* token of its
+row. Only :mod:`burnish.core.logprobs` shifts by one.
+
+Letters used in shapes: ``B`` rows, ``T`` the longest completion of the batch, ``U`` units, ``V`` the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class Message(TypedDict):
+    """One turn of a conversation, as chat templates expect it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item of a task: what the model is asked, and what a grader needs to judge the reply."""
+
+    messages: tuple[Message, ...]
+    answer: Any = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RewardPart(NamedTuple):
+    """One named contribution to a reward. ``position`` is a completion token; -1 means the last one."""
+
+    position: int
+    value: float
+    part: str
+
+
+Reward = tuple[RewardPart, ...]
+
+
+def outcome(value: float, part: str = "reward") -> Reward:
+    """A plain outcome reward: one entry at the end of the completion."""
+    return (RewardPart(-1, float(value), part),)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. The training default is the model's own distribution: temperature 1, no truncation.
+
+    ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 keep the whole vocabulary. A completion ends at the end-of-turn
+    token, after any of the ``stop`` strings, or after ``max_tokens`` tokens.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to sample. All randomness of the completion comes from ``key`` (see :mod:`burnish.core.keys`)."""
+
+    prompt: tuple[int, ...]
+    key: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a sampler returns and what a reward sees: never a bare string only.
+
+    ``finish`` is "eos", "stop" or "length". ``logprobs`` are at the sampling temperature, before top-p and top-k; ``kept``
+    is the probability mass that top-p and top-k kept at each token (1 without truncation). ``tokens`` ends with the
+    end-of-turn token where one was sampled; ``text`` leaves it out. ``index`` is the place of its request in the call.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    messages: tuple[Message, ...]
+    finish: str
+    logprobs: tuple[float, ...] = ()
+    kept: tuple[float, ...] = ()
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One segment: one (prompt, completion) row. An episode is one or more segments.
+
+    ``mask`` is False on tokens the policy did not sample (environment tokens). ``rewards`` holds (position, value, part)
+    with positions in this row; :attr:`reward` is their sum. ``version`` counts the optimizer steps the sampler's weights
+    had seen. ``train=False`` marks rows that only serve as a baseline.
+    """
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    mask: tuple[bool, ...]
+    sampler_logprobs: tuple[float, ...]
+    rewards: tuple[RewardPart, ...]
+    group: int
+    episode: int
+    turn: int = 0
+    version: int = 0
+    finish: str = "eos"
+    train: bool = True
+
+    @property
+    def reward(self) -> float:
+        return sum(part.value for part in self.rewards)
+
+
+Metrics = dict[str, tuple[float, float]]
+"""``{name: (sum, count)}``. Engines add them; the division happens once, where they are logged."""
+
+
+def add_metrics(*many: Metrics) -> Metrics:
+    """The sum of additive metrics, name by name."""
+    total: Metrics = {}
+    for metrics in many:
+        for name, (value, count) in metrics.items():
+            before = total.get(name, (0.0, 0.0))
+            total[name] = (before[0] + value, before[1] + count)
+    return total
+
+
+def means(metrics: Metrics) -> dict[str, float]:
+    """Sums divided by counts; a name whose count is zero is left out."""
+    return {name: value / count for name, (value, count) in metrics.items() if count}
+
+
+EXTRA_KINDS = ("token", "row", "unit")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows ready for a loss. What has not been annotated yet is None.
+
+    ========================  =======  ==============================================================
+    prompts                   B x [P]  prompt tokens, ragged
+    tokens                    [B, T]   completion tokens, zeros after ``lengths``
+    mask                      [B, T]   True where the policy chose the token and the loss may see it
+    lengths                   [B]      number of completion tokens
+    groups, episodes, units   [B]      ids: rows of a group share a prompt; a unit is never split
+    train                     [B]      False for rows that only serve as a baseline
+    sampler_logprobs          [B, T]   as sampled, at ``temperature``
+    old_logprobs              [B, T]   by the trainer, before the update; None means "equal to the current ones"
+    ref_logprobs, values      [B, T]
+    token_rewards             [B, T]   rewards at the token they were given for
+    advantages, returns       [B, T]
+    weights                   {term: [B, T] or [U]}   aggregation, computed once per optimizer step
+    extras                    {name: (kind, tensor)}  kind is "token" [B, T], "row" [B, ...] or "unit" [U, ...]
+    ========================  =======  ==============================================================
+    """
+
+    prompts: tuple[Tensor, ...]
+    tokens: Tensor
+    mask: Tensor
+    lengths: Tensor
+    groups: Tensor
+    episodes: Tensor
+    units: Tensor
+    train: Tensor
+    sampler_logprobs: Tensor | None = None
+    old_logprobs: Tensor | None = None
+    ref_logprobs: Tensor | None = None
+    values: Tensor | None = None
+    token_rewards: Tensor | None = None
+    advantages: Tensor | None = None
+    returns: Tensor | None = None
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    extras: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
+    temperature: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def unit_ids(self) -> Tensor:
+        """[U] the distinct unit ids in ascending order: the order of every [U] tensor."""
+        return torch.unique(self.units)
+
+    def extra(self, name: str) -> Tensor:
+        return self.extras[name][1]
+
+    def select(self, rows: Sequence[int] | Tensor) -> Batch:
+        """The batch of these rows, in this order. Raises ValueError if a unit would be split."""
+        index = torch.as_tensor(rows, dtype=torch.long)
+        kept = torch.unique(self.units[index])
+        if int(torch.isin(self.units, kept).sum()) != len(torch.unique(index)):
+            raise ValueError("rows of one unit cannot be separated: select all of them or none")
+        unit_index = torch.searchsorted(self.unit_ids, kept)
+
+        def pick(kind: str, tensor: Tensor) -> Tensor:
+            return tensor[unit_index if kind == "unit" else index]
+
+        chosen: dict[str, Any] = {
+            f.name: getattr(self, f.name)[index] for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
+        }
+        chosen["prompts"] = tuple(self.prompts[i] for i in index.tolist())
+        chosen["weights"] = {n: pick("token" if w.ndim == 2 else "unit", w) for n, w in self.weights.items()}
+        chosen["extras"] = {n: (kind, pick(kind, x)) for n, (kind, x) in self.extras.items()}
+        return replace(self, **chosen)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with every tensor on ``device``."""
+        moved: dict[str, Any] = {
+            f.name: getattr(self, f.name).to(device) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
+        }
+        moved["prompts"] = tuple(p.to(device) for p in self.prompts)
+        moved["weights"] = {n: w.to(device) for n, w in self.weights.items()}
+        moved["extras"] = {n: (kind, x.to(device)) for n, (kind, x) in self.extras.items()}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model computed for a batch: ``logprobs`` and ``entropy`` [B, T] at the batch's temperature, ``heads`` by name
+    ([B, T] for a head at "tokens", [B] for one at "last"). Entries past a row's length are zero.
+    """
+
+    logprobs: Tensor
+    entropy: Tensor
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head beside the language-model head: ``out`` numbers "at" every completion token or at the "last" one."""
+
+    out: int = 1
+    at: str = "tokens"
+
+
+Loss = Callable[[Outputs, Batch], tuple[Tensor, Metrics]]
+"""A picklable value. Optionally ``prepare(batch) -> batch`` is called once per optimizer step on the global mini-batch."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A data set and its grader in one value; single turn unless it also has ``env(example) -> Env``."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Example: ...
+    def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]: ...
+
+
+class Env(Protocol):
+    """A conversation partner for many turns.
+
+    ``reset`` returns the opening messages. ``step`` takes the policy's text and returns the messages that follow it, the
+    reward parts of the turn, whether the episode is over, and free-form information for the log.
+    """
+
+    def reset(self, seed: int) -> tuple[Message, ...]: ...
+    def step(self, text: str) -> tuple[tuple[Message, ...], Reward, bool, Mapping[str, Any]]: ...
+
+
+class Model(Protocol):
+    """Policy, critic, reference and reward model: one type. Weights, gradient and optimizer state live behind it."""
+
+    def forward(self, batch: Batch) -> Outputs: ...
+    def forward_backward(self, batch: Batch, loss: Loss) -> tuple[Metrics, Outputs]: ...
+    def optim_step(self, lr: float) -> Metrics: ...
+    def checkpoint(self, directory: Path) -> None: ...
+    def restore(self, directory: Path) -> None: ...
+    def export(self, directory: Path) -> None: ...
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+
+class Sampler(Protocol):
+    """Draws completions. They are yielded as rows finish; the order of arrival never reaches a batch."""
+
+    reproducible: bool
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion]: ...
+    def load(self, weights: Mapping[str, Tensor], version: int) -> None: ...

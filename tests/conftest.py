@@ -1,0 +1,33 @@
+"""What every test shares: one thread, no network, a cache of its own, and one freshly initialised ``nano``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported, so it comes first
+
+import pytest
+import torch
+
+from burnish.engines.nano import build_nano
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("burnish-cache")
+        patch.setenv("BURNISH_CACHE", str(cache))
+        yield cache
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory. Read only: tests copy what they change."""
+    directory = tmp_path_factory.mktemp("nano")
+    build_nano(directory)
+    return directory
