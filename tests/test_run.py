@@ -19,7 +19,7 @@ from burnish.view import View
 
 @dataclass(frozen=True)
 class Settings:
-    steps: int = STEPS
+    steps: int = 12
     dtype: str = "auto"
 
 
@@ -178,7 +178,7 @@ def test_run_json_says_what_the_run_is(tmp_path):
         run.summary({"0-a": {"after": 0.9}, "1-b": {"n": 200}})
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert (record["recipe"], record["scale"], record["seed"]) == ("toy", "tiny", 1)
-    assert record["config"] == {"kind": "Settings", "steps": STEPS, "dtype": "auto"}
+    assert record["config"] == {"kind": "Settings", "steps": 12, "dtype": "auto"}
     assert set(record["versions"]) == {"burnish", "torch", "transformers", "python"}
     assert record["hardware"]["threads"] == torch.get_num_threads()
     summary = json.loads((tmp_path / "run/summary.json").read_text())

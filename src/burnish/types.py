@@ -33,6 +33,10 @@ class Example:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+PROMPT_IS_TEXT = "prompt_is_text"
+"""Key of ``Example.meta``: the prompt was a plain string in the user's data, so a reward function gets strings."""
+
+
 class RewardPart(NamedTuple):
     """One named contribution to a reward. ``position`` is a completion token; -1 means the last one."""
 
@@ -185,7 +189,8 @@ class Batch:
     @property
     def unit_ids(self) -> Tensor:
         """[U] the distinct unit ids in ascending order: the order of every [U] tensor."""
-        return torch.unique(self.units)
+        distinct: Tensor = torch.unique(self.units)
+        return distinct
 
     def extra(self, name: str) -> Tensor:
         return self.extras[name][1]

@@ -77,7 +77,8 @@ def test_standardised_advantages_ignore_scale_and_shift(rewards: list[list[float
     plain = advantages(GroupMean(std=True), groups(rewards))
     assert advantages(GroupMean(std=True), groups(moved)) == pytest.approx(plain, rel=1e-9, abs=1e-9)
     centred = advantages(GroupMean(std=False), groups(rewards))
-    assert advantages(GroupMean(std=False), groups(moved)) == pytest.approx([scale * a for a in centred], rel=1e-9, abs=1e-9)
+    expected = pytest.approx([scale * a for a in centred], rel=1e-9, abs=1e-9)
+    assert advantages(GroupMean(std=False), groups(moved)) == expected
 
 
 @given(GROUPS)
@@ -116,8 +117,10 @@ def test_leave_one_out_is_the_centred_reward_times_g_over_g_minus_one(rewards: l
 
 @given(GROUPS, st.data())
 @QUIET
-def test_the_leave_one_out_baseline_does_not_contain_its_own_reward(rewards: list[list[float]], data: st.DataObject) -> None:
-    """Raising one reward by d raises that advantage by d and no other's baseline of itself."""
+def test_the_leave_one_out_baseline_does_not_contain_its_own_reward(
+    rewards: list[list[float]], data: st.DataObject
+) -> None:
+    """Raising one reward by 5 raises its advantage by 5."""
     number = data.draw(st.integers(0, len(rewards) - 1))
     if len(rewards[number]) < 2:
         return
@@ -142,7 +145,8 @@ def test_segments_of_an_episode_change_nothing(rewards: list[list[float]], data:
 
 
 def test_rewards_along_the_way_count_for_the_whole_episode() -> None:
-    early = replace(rollout(3), rewards=(RewardPart(0, 0.25, "format"), RewardPart(2, 0.5, "answer"), RewardPart(-1, 0.25, "x")))
+    parts = (RewardPart(0, 0.25, "format"), RewardPart(2, 0.5, "answer"), RewardPart(-1, 0.25, "length"))
+    early = replace(rollout(3), rewards=parts)
     other = rollout(2, 0.0, episode=1)
     assert advantages(LeaveOneOut(), [early, other]) == pytest.approx([1.0, -1.0])
 
@@ -186,7 +190,8 @@ def test_ema_state_is_pure_json_and_ignores_baseline_rows() -> None:
 
 def test_ema_counts_an_episode_once_however_many_segments() -> None:
     rows = groups([[2.0, 8.0]], [[4, 4]])
-    assert EMA().update(EMA().init(), batch_of([*cut(rows[0], [1, 2]), rows[1]])) == EMA().update(EMA().init(), batch_of(rows))
+    ema = EMA()
+    assert ema.update(ema.init(), batch_of([*cut(rows[0], [1, 2]), rows[1]])) == ema.update(ema.init(), batch_of(rows))
 
 
 def test_the_others_remember_nothing() -> None:

@@ -27,7 +27,7 @@ def inputs(seed: int = 0, scale: float = 1.0, dtype: torch.dtype = torch.float64
 
 
 def close(got: Tensor, expected: Tensor, tolerance: float = 1e-12) -> bool:
-    return float((got - expected).norm()) <= tolerance * max(1.0, float(expected.norm()))
+    return (got - expected).norm().item() <= tolerance * max(1.0, expected.norm().item())
 
 
 @pytest.mark.parametrize("chunk", [1, V, 2 * V + 3, 3 * V, N * V, 2**24])

@@ -11,9 +11,8 @@ from torch import Tensor
 from burnish.core.surrogates import Clip, Plain, Ratio, Surrogate, ratio
 
 SURROGATES = [Plain(), Ratio(), Clip(), Clip(0.1, 0.3)]
-VALUES = st.lists(
-    st.tuples(st.floats(-6, -0.01), st.floats(-1.5, 1.5), st.floats(-3, 3)), min_size=1, max_size=8
-)
+TRIPLE = st.tuples(st.floats(-6, -0.01), st.floats(-1.5, 1.5), st.integers(-30, 30).map(lambda n: n / 10))
+VALUES = st.lists(TRIPLE, min_size=1, max_size=8)
 
 
 def tensors(drawn: list[tuple[float, float, float]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

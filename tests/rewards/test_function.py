@@ -155,7 +155,13 @@ def test_an_exception_shows_sample_and_traceback(load: Load, call: str) -> None:
     assert "raised KeyError: 'gone'" in text
     assert "completion: '4'" in text
     assert "line 4, in inner" in text
-    assert "rewards/function.py" not in text
+
+
+def test_the_traceback_starts_in_the_users_file(load: Load) -> None:
+    with pytest.raises(InputError) as caught:
+        load("def score(completion): return 1 / 0")(TEXT, DONE)
+    assert "line 1, in score" in str(caught.value)
+    assert "rewards/function.py" not in str(caught.value)
 
 
 def test_exit_in_the_function_does_not_end_the_run(load: Load) -> None:

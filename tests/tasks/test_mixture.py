@@ -13,16 +13,16 @@ from burnish.tasks.mixture import Mixture
 from burnish.types import Completion
 
 LARGEST, SUM, COUNTDOWN = Arithmetic(size=300), Arithmetic(kinds=("sum",), size=300), Countdown(size=300)
-MIX = Mixture((LARGEST, Mixture((SUM, COUNTDOWN))), weights=(3.0, 1.0))
+MIX = Mixture((LARGEST, SUM, COUNTDOWN), weights=(6.0, 1.0, 1.0))
 
 
 def test_draws_are_fixed_and_follow_the_weights() -> None:
     assert len(MIX) == 900
     examples = list(MIX)
-    assert examples == list(Mixture((LARGEST, Mixture((SUM, COUNTDOWN))), weights=(3.0, 1.0)))
-    paths = Counter(example.meta["task_index"] for example in examples)
-    assert set(paths) == {(0,), (1, 0), (1, 1)}
-    assert 0.70 < paths[(0,)] / 900 < 0.80
+    assert examples == list(Mixture((LARGEST, SUM, COUNTDOWN), weights=(6.0, 1.0, 1.0)))
+    parts = Counter(example.meta["task_index"] for example in examples)
+    for part, share in enumerate((0.75, 0.125, 0.125)):
+        assert parts[part] / 900 == pytest.approx(share, abs=0.04)
     assert examples != list(Mixture(MIX.tasks, MIX.weights, seed=1))
     only = Mixture((LARGEST, SUM), weights=(0.0, 1.0))
     assert {example.meta["kind"] for example in only} == {"sum"}
@@ -49,6 +49,8 @@ def test_bad_weights(weights: tuple[float, ...]) -> None:
         Mixture((LARGEST, SUM), weights=weights)
 
 
-def test_no_parts() -> None:
+def test_bad_parts() -> None:
+    with pytest.raises(InputError, match="cannot hold a mixture"):
+        Mixture((LARGEST, MIX))
     with pytest.raises(InputError, match="at least one task"):
         Mixture(())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -132,7 +133,7 @@ def notes() -> Mapping[str, str]:
     """The documentation string under each constant of this file, by lower-case name."""
     body = ast.parse(Path(__file__).read_text(encoding="utf-8")).body
     found: dict[str, str] = {}
-    for here, below in zip(body, body[1:], strict=False):
+    for here, below in pairwise(body):
         if (
             isinstance(here, ast.Assign)
             and isinstance(here.targets[0], ast.Name)

@@ -17,7 +17,9 @@ from burnish.types import Metrics
 
 
 class Surrogate(Protocol):
-    def __call__(self, logprobs: Tensor, old: Tensor | None, advantages: Tensor, mask: Tensor) -> tuple[Tensor, Metrics]: ...
+    def __call__(
+        self, logprobs: Tensor, old: Tensor | None, advantages: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Metrics]: ...
 
 
 def ratio(logprobs: Tensor, old: Tensor | None) -> Tensor:
@@ -29,7 +31,13 @@ def ratio(logprobs: Tensor, old: Tensor | None) -> Tensor:
 class Plain:
     """``-A log pi`` (REINFORCE, Williams 1992): no importance ratio, so one update per rollout batch."""
 
-    def __call__(self, logprobs: Tensor, old: Tensor | None, advantages: Tensor, mask: Tensor) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def __call__(
+        self,
+        logprobs: Tensor,
+        old: Tensor | None,  # noqa: ARG002 - part of the interface
+        advantages: Tensor,
+        mask: Tensor,  # noqa: ARG002
+    ) -> tuple[Tensor, Metrics]:
         return -advantages * logprobs, {}
 
 
@@ -37,7 +45,9 @@ class Plain:
 class Ratio:
     """``-A rho`` with ``rho = pi / pi_old``: off-policy correction without a trust region."""
 
-    def __call__(self, logprobs: Tensor, old: Tensor | None, advantages: Tensor, mask: Tensor) -> tuple[Tensor, Metrics]:
+    def __call__(
+        self, logprobs: Tensor, old: Tensor | None, advantages: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Metrics]:
         rho = ratio(logprobs, old)
         return -advantages * rho, {"ratio/mean": _mean(rho, mask)}
 
@@ -53,7 +63,9 @@ class Clip:
     low: float = 0.2
     high: float = 0.2
 
-    def __call__(self, logprobs: Tensor, old: Tensor | None, advantages: Tensor, mask: Tensor) -> tuple[Tensor, Metrics]:
+    def __call__(
+        self, logprobs: Tensor, old: Tensor | None, advantages: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Metrics]:
         rho = ratio(logprobs, old)
         clipped = rho.clamp(1 - self.low, 1 + self.high)
         stopped = ((advantages > 0) & (rho > 1 + self.high)) | ((advantages < 0) & (rho < 1 - self.low))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from burnish.errors import InputError, unknown
-from burnish.types import Example, Message
+from burnish.types import PROMPT_IS_TEXT, Example, Message
 
 Kind = Literal[
     "preference", "stepwise", "unpaired", "messages", "prompt-completion", "prompt-only", "language-modelling"
@@ -148,10 +148,14 @@ def prompt_of(example: Example) -> tuple[Message, ...]:
 class Dataset:
     """The examples of a data file: sized, indexable, read at the first access and again only when the file changes.
 
-    A plain value: two are equal when their paths are. Raises InputError as :func:`load_rows` and :func:`examples` do.
+    A plain value: two are equal when their paths are, and a stage knows it by the content of the file. Raises
+    InputError as :func:`load_rows` and :func:`examples` do.
     """
 
-    path: str
+    path: str | Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # a stage hashes the file behind a Path
 
     def __len__(self) -> int:
         return len(self._examples())
@@ -165,16 +169,24 @@ class Dataset:
     def _examples(self) -> tuple[Example, ...]:
         _require_file(Path(self.path))
         stat = Path(self.path).stat()
-        return _read_examples(self.path, stat.st_mtime_ns, stat.st_size)
+        return _read_examples(Path(self.path), stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=16)
-def _read_examples(path: str, _mtime: int, _size: int) -> tuple[Example, ...]:
+def _read_examples(path: Path, _mtime: int, _size: int) -> tuple[Example, ...]:
     rows = load_rows(path)
     try:
-        return tuple(examples(rows))
+        found = examples(rows)
+        prompts = "prompt" in COLUMNS[kind(rows)]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    plain = [prompts and isinstance(row["prompt"], str) for row in rows]
+    return tuple(_marked(one) if text else one for one, text in zip(found, plain, strict=True))
+
+
+def _marked(found: Example) -> Example:
+    """The example, with a mark that its prompt is a plain string: a reward function then gets strings too."""
+    return replace(found, meta={**found.meta, PROMPT_IS_TEXT: True})
 
 
 def _require_file(path: Path) -> None:

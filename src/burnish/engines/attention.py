@@ -146,7 +146,8 @@ class Packed:
         count, longest = spread.shape
 
         def rows(x: Tensor) -> Tensor:
-            return x[0].index_select(1, spread.flatten()).unflatten(1, (count, longest)).transpose(0, 1)
+            taken = x[0].index_select(1, spread.flatten())
+            return taken.view(len(taken), count, longest, -1).transpose(0, 1)
 
         def behind(prompt: Tensor, x: Tensor) -> Tensor:
             return torch.cat([prompt.expand(count, -1, -1, -1), rows(x)], dim=2)

@@ -41,7 +41,7 @@ def truncate(logprobs: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor
     top-p keeps the smallest set of most likely tokens whose mass reaches ``top_p``; top-k is applied first. Ties at the
     edge are resolved by the order of the sort, so exactly k tokens remain.
     """
-    ordered, index = logprobs.exp().sort(-1, descending=True, stable=True)
+    ordered, index = torch.sort(logprobs.exp(), dim=-1, descending=True, stable=True)
     if top_k:
         ordered[:, top_k:] = 0
     if top_p < 1:
@@ -165,9 +165,7 @@ class LocalSampler:
     def _completion(self, row: _Row, finish: str) -> Completion:
         text = self.model.chat.decode(row.tokens)
         message: Message = {"role": "assistant", "content": text}
-        return Completion(
-            tuple(row.tokens), text, (message,), finish, tuple(row.logprobs), tuple(row.kept), row.index
-        )
+        return Completion(tuple(row.tokens), text, (message,), finish, tuple(row.logprobs), tuple(row.kept), row.index)
 
 
 def draw(
@@ -190,7 +188,9 @@ def draw(
     return tokens, logprobs.gather(1, tokens[:, None])[:, 0], kept
 
 
-def generate(sampler: LocalSampler, prompts: Sequence[tuple[int, ...]], sampling: Sampling, key: int) -> list[Completion]:
+def generate(
+    sampler: LocalSampler, prompts: Sequence[tuple[int, ...]], sampling: Sampling, key: int
+) -> list[Completion]:
     """One completion per prompt, in order: a convenience over :meth:`LocalSampler.sample`."""
     requests = [Request(p, keys.derive(key, i), sampling) for i, p in enumerate(prompts)]
     return sorted(sampler.sample(requests), key=lambda c: c.index)

@@ -30,9 +30,7 @@ class _MergedLinear(torch.autograd.Function):
     """``y = x W'`` with ``W' = W + s B A``: dA = s (dy B)^T x, dB = s dy^T (x A^T), dx = dy W'."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, merged: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, merged: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(x, merged, a, b)
         ctx.scale = scale
         return F.linear(x, merged, bias)
@@ -89,7 +87,9 @@ def adapt(network: nn.Module, lora: LoRA, generator: torch.Generator) -> dict[st
     network.requires_grad_(False)
     found = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear) and _LAYER.search(n)]
     if not found:
-        raise InputError("this model has no linear layers under '.layers.N.', so LoRA finds nothing to adapt; train it in full")
+        raise InputError(
+            "this model has no linear layers under '.layers.N.', so LoRA finds nothing to adapt; train it in full"
+        )
     count = 1 + max(_layer_of(name) for name, _ in found)
     first = count - lora.layers if lora.layers else 0
     adapted = {}

@@ -26,7 +26,9 @@ class AdamW:
         decayed = [p for p in masters.values() if p.ndim >= 2]
         others = [p for p in masters.values() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=self.betas, eps=self.eps, foreach=True)
+        return torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=0.0, betas=self.betas, eps=self.eps, foreach=True
+        )
 
 
 @dataclass(frozen=True)

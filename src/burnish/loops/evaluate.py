@@ -142,7 +142,5 @@ def evaluate(stage: Stage, model: Path, task: Measured, *, cfg: EvalConfig) -> d
     items = run_items(
         LocalSampler(policy), policy.chat, task, n=cfg.n, samples=cfg.samples, sampling=cfg.sampling, key=key
     )
-    rows = [
-        {"prompt": i.prompt, "answer": i.answer, "completions": i.completions, "scores": i.scores} for i in items
-    ]
+    rows = [{"prompt": i.prompt, "answer": i.answer, "completions": i.completions, "scores": i.scores} for i in items]
     return {"summary": summarise(items, cfg.ks), "items": rows}

@@ -16,7 +16,7 @@ from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import Schedule
 from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops import report
-from burnish.loops.plan import memory_plan, peak_memory_gb
+from burnish.loops.plan import MemoryPlan, memory_plan, peak_memory_gb
 from burnish.signals import Interrupted
 from burnish.stage import Stage
 from burnish.types import Example, Metrics, add_metrics, means
@@ -56,7 +56,13 @@ class LoopState:
 
 
 def fit(
-    stage: Stage, model: Path, data: Examples, *, cfg: FitConfig, loss: NLL | None = None, heldout: Examples | None = None
+    stage: Stage,
+    model: Path,
+    data: Examples,
+    *,
+    cfg: FitConfig,
+    loss: NLL | None = None,
+    heldout: Examples | None = None,
 ) -> Path:
     """Train ``model`` on ``data`` and return the directory of the result.
 
@@ -69,6 +75,7 @@ def fit(
     total = cfg.steps or max(1, round(cfg.epochs * len(rows) / cfg.batch))
     saved = stage.restore({"policy": policy})
     state = LoopState(**saved["loop"]) if saved else LoopState(0)
+    begun = state.step
     memory = _announce(stage, policy, rows, cfg, total)
     stage.view.stage(stage.name, total)
     try:
@@ -90,6 +97,8 @@ def fit(
                     raise _halted(stage, policy, state, order)
                 if state.step % cfg.checkpoint_every == 0 or state.step == total:
                     stage.checkpoint(state.step, {"policy": policy}, {"loop": asdict(state)})
+            if state.step == begun + 1:
+                report.step_time(stage, seconds, total - state.step)
     except Interrupted:
         policy.discard_gradient()
         stage.checkpoint(state.step, {"policy": policy}, {"loop": asdict(state)})
@@ -128,14 +137,17 @@ def heldout_loss(policy: LocalModel, rows: Sequence[Row], loss: NLL, batch: int)
     return means(metrics)["loss"]
 
 
-def _announce(stage: Stage, policy: LocalModel, rows: Sequence[Row], cfg: FitConfig, total: int):  # type: ignore[no-untyped-def]
+def _announce(stage: Stage, policy: LocalModel, rows: Sequence[Row], cfg: FitConfig, total: int) -> MemoryPlan:
     lengths = sorted(len(tokens) for tokens, _ in rows)
     tokens = min(cfg.engine.token_budget, cfg.batch * lengths[-1])
     memory = memory_plan(policy, tokens=tokens, rows=0, row_tokens=0, reference=False)
     first = supervised(rows[:1])
-    report.model_plan(
-        stage, policy, memory, [f"data|{len(rows)} rows of {lengths[0]} to {lengths[-1]} tokens", f"batch|{cfg.batch} rows a step, {total} steps"]
-    )
+    lines = {
+        "data": f"{len(rows)} rows of {lengths[0]} to {lengths[-1]} tokens",
+        "a step": f"{cfg.batch} rows -> 1 update, micro-batches of at most {cfg.engine.token_budget} tokens",
+        "in all": f"{total} steps, {total * cfg.batch / len(rows):.1f} passes over the data",
+    }
+    report.model_plan(stage, policy, memory, lines)
     report.first_example(stage, policy, first)
     if stage.dry_run:
         raise report.DryRunFinished

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from burnish.data.batching import micro_batches
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import LocalModel
 from burnish.errors import InputError
+from burnish.loops.evaluate import paired
 from burnish.loops.plan import MemoryPlan, describe_model, peak_memory_gb
 from burnish.loops.rollouts import Group, RewardFunction, draw_groups
+from burnish.run import Artifact, Run
 from burnish.stage import Stage
 from burnish.types import Batch, Task
 
@@ -25,12 +29,12 @@ class DryRunFinished(Exception):  # noqa: N818 - not an error: the rehearsal is 
     """Raised where training would have begun."""
 
 
-def model_plan(stage: Stage, model: LocalModel, memory: MemoryPlan, lines: Sequence[str]) -> None:
+def model_plan(stage: Stage, model: LocalModel, memory: MemoryPlan, lines: Mapping[str, str]) -> None:
     """Print the plan of a stage: the lines given, the model, the predicted peak of memory."""
     table = Table.grid(padding=(0, 2))
-    for line in (*lines, f"model|{describe_model(model)}", f"memory|about {memory.total / 1e9:.1f} GB at its peak"):
-        name, _, value = line.partition("|")
-        table.add_row(Text(name, style="dim"), value)
+    own = {"model": describe_model(model), "memory": f"about {memory.total / 1e9:.1f} GB at its peak (predicted)"}
+    for name, value in {**lines, **own}.items():
+        table.add_row(Text(name, style="dim"), Text(value))
     stage.view.say(table)
 
 
@@ -46,19 +50,63 @@ def first_example(stage: Stage, model: LocalModel, batch: Batch) -> None:
     stage.view.say(model.chat.describe(tokens, mask))
 
 
-def batch_plan(batch: Batch, minibatches: int, epochs: int, token_budget: int) -> str:
-    micro = len(micro_batches(batch, token_budget))
-    return f"{minibatches * epochs} update{'s' if minibatches * epochs > 1 else ''}, {micro} micro-batches of at most {token_budget} tokens"
-
-
 def step_time(stage: Stage, seconds: float, remaining: int) -> None:
-    stage.view.say(Text(f"one step took {seconds:.1f} s; {remaining} to go: about {clock(seconds * remaining)}", style="dim"))
+    stage.view.say(
+        Text(f"one step took {seconds:.1f} s; {remaining} to go: about {clock(seconds * remaining)}", style="dim")
+    )
 
 
 def memory_check(stage: Stage, predicted: MemoryPlan) -> None:
     """Print what memory was predicted and what was used."""
     used = peak_memory_gb()
     stage.view.say(Text(f"memory: {used:.1f} GB at the peak, {predicted.total / 1e9:.1f} GB predicted", style="dim"))
+
+
+def learned(run: Run, model: Artifact, before: dict[str, Any], after: dict[str, Any], *, stage: str) -> None:
+    """The end of a run: accuracy before and after on the same items, the reward curve, three prompts, what to do next."""
+    found = {name: value for name, value in after["summary"].items() if isinstance(value, dict)}
+    table = Table(box=None, padding=(0, 2), title=f"\nheld out, n = {after['summary']['n']}", title_justify="left")
+    for column in ("", "before", "after", "difference on the same items"):
+        table.add_column(column)
+    for name, value in found.items():
+        change = paired(_scores(before, name), _scores(after, name))
+        table.add_row(
+            name, _interval(before["summary"][name]), _interval(value),
+            f"{change['difference']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]",
+        )  # fmt: skip
+        run.summary({stage: {name: {"before": before["summary"][name], "after": value, "paired": change}}})
+    run.view.say(table)
+    run.view.say("\nreward, step by step  " + _sparkline(run.directory / stage / "metrics.jsonl"))
+    for old, new in list(zip(before["items"], after["items"], strict=True))[:3]:
+        run.view.say(Text(f"\n{old['prompt']}", style="bold"))
+        run.view.say(Text(f"  before  {_shown(old)}\n  after   {_shown(new)}"))
+    short = os.path.relpath(model)
+    prompt = after["items"][0]["prompt"].replace('"', "'")
+    run.view.say(
+        f"\nThe run is in {os.path.relpath(run.directory)}; the model in {short} loads in transformers and vLLM.\n"
+        f'Talk to it:         burnish chat {short}\nAsk it once:        burnish sample {short} "{prompt}"'
+    )
+
+
+def _scores(result: dict[str, Any], name: str) -> list[float]:
+    return [sum(s[name] for s in item["scores"]) / len(item["scores"]) for item in result["items"]]
+
+
+def _interval(value: dict[str, float]) -> str:
+    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _shown(item: dict[str, Any]) -> str:
+    mark = "right" if next(iter(item["scores"][0].values())) >= 1 else "wrong"
+    return f"{item['completions'][0]!r}  ({mark})"
+
+
+def _sparkline(metrics: Path) -> str:
+    """The mean reward of each step as one row of bars, with its first and last value."""
+    rewards = [json.loads(line)["reward/mean"] for line in metrics.read_text(encoding="utf-8").splitlines()]
+    low, high = min(rewards), max(rewards)
+    bars = "".join("▁▂▃▄▅▆▇█"[round(7 * (r - low) / (high - low or 1))] for r in rewards)
+    return f"{rewards[0]:.2f} {bars} {rewards[-1]:.2f}"
 
 
 def clock(seconds: float) -> str:
@@ -79,7 +127,9 @@ def rehearse(stage: Stage, model: LocalModel, task: Task, reward: RewardFunction
         stage.view.say(Text("\n" + group.example.messages[-1]["content"], style="bold"))
         for rollout, text in list(zip(group.rollouts, group.texts, strict=True))[:3]:
             parts = "  ".join(f"{p.part} {p.value:g}" for p in rollout.rewards)
-            stage.view.say(Text(f"  {rollout.reward:6.3f}  {text!r}  ({parts}; {len(rollout.tokens)} tokens, {rollout.finish})"))
+            stage.view.say(
+                Text(f"  {rollout.reward:6.3f}  {text!r}  ({parts}; {len(rollout.tokens)} tokens, {rollout.finish})")
+            )
     stage.view.say(rehearsal_summary(groups))
     raise DryRunFinished
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -26,11 +27,11 @@ from burnish.engines.optim import Schedule
 from burnish.errors import TrainingHaltedError
 from burnish.loops import report
 from burnish.loops.evaluate import Measured, run_items, summarise
-from burnish.loops.plan import peak_memory_gb
+from burnish.loops.plan import MemoryPlan, memory_plan, peak_memory_gb
 from burnish.loops.rollouts import Group, RewardFunction, draw_groups, read_groups, rollout_table, stamped
 from burnish.signals import Interrupted
 from burnish.stage import Stage
-from burnish.types import Batch, Metrics, Sampling, Task, add_metrics, means
+from burnish.types import Batch, Metrics, Outputs, Sampling, Task, add_metrics, means
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,25 @@ class RLConfig:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What the first pass over a batch computed: [B, T] in float64, NaN on rows that were left out; ``rows`` [B]."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    rows: Tensor
+
+    @staticmethod
+    def nothing(batch: Batch) -> Seen:
+        empty = torch.full(batch.tokens.shape, torch.nan, dtype=torch.float64)
+        return Seen(empty, empty.clone(), torch.zeros(len(batch), dtype=torch.bool))
+
+    def note(self, rows: Tensor, outputs: Outputs) -> None:
+        self.logprobs[rows] = outputs.logprobs.to(torch.float64)
+        self.entropy[rows] = outputs.entropy.to(torch.float64)
+        self.rows[rows] = True
+
+
+@dataclass(frozen=True)
 class LoopState:
     """All that the loop remembers beside weights and optimizer: saved as JSON, replaced and never mutated."""
 
@@ -76,10 +96,13 @@ def rl(
     policy = LocalModel(Path(model), stage.decide("engine", cfg.engine.resolved), seed=stage.seed)
     saved = stage.restore({"policy": policy})
     state = LoopState(**saved["loop"]) if saved else LoopState(0, 0, algo.init())
+    begun = state.step
     sampler = LocalSampler(policy)
     reference = Reference(policy) if algo.needs_reference else None
     grade = reward or task.reward
-    report.before(stage, policy, task, grade, algo, cfg, state.step)
+    memory = _announce(stage, policy, algo, cfg)
+    if stage.dry_run:
+        report.rehearse(stage, policy, task, grade, cfg)
     stage.view.stage(stage.name, cfg.steps)
     try:
         while state.step < cfg.steps:
@@ -88,6 +111,8 @@ def rl(
             rolled = time.perf_counter()
             batch = annotate(_collate(groups, cfg), algo, policy, reference, cfg)
             batch = algo.credit(batch, state.algo)
+            if first := state.step == begun:
+                report.first_example(stage, policy, batch)
             with ExitStack() as critical:
                 metrics, seen = _update(policy, batch, algo, cfg, state.step, stage, critical)
                 state = _advance(state, algo, batch, metrics)
@@ -96,16 +121,35 @@ def rl(
                 if heldout and cfg.eval_every and state.step % cfg.eval_every == 0:
                     numbers |= _measure(sampler, policy, heldout, cfg)
                 stage.log(state.step, numbers)
-                stage.write_rollouts(state.step, rollout_table(state.step, groups, batch, seen, policy.chat))
+                stage.write_rollouts(state.step, _table(state.step, groups, batch, seen, policy))
                 _halt_if_broken(stage, policy, state, groups, seen)
                 if state.step % cfg.checkpoint_every == 0 or state.step == cfg.steps:
                     stage.checkpoint(state.step, {"policy": policy}, {"loop": asdict(state)})
+            if first:
+                report.step_time(stage, sum(times.values()), cfg.steps - state.step)
     except Interrupted:
         policy.discard_gradient()
         stage.checkpoint(state.step, {"policy": policy}, {"loop": asdict(state)})
         raise
-    report.after(stage)
+    report.memory_check(stage, memory)
     return stage.export(policy)
+
+
+def _announce(stage: Stage, policy: LocalModel, algo: Algorithm, cfg: RLConfig) -> MemoryPlan:
+    """Print the plan: prompts to rollouts to updates, the model, the memory."""
+    rollouts = cfg.prompts * cfg.group
+    row = 128 + cfg.sampling.max_tokens
+    tokens = min(cfg.engine.token_budget, cfg.prompts * 128 + rollouts * cfg.sampling.max_tokens)
+    memory = memory_plan(policy, tokens=tokens, rows=rollouts, row_tokens=row, reference=algo.needs_reference)
+    updates = cfg.epochs * cfg.minibatches
+    lines = {
+        "a step": f"{cfg.prompts} prompts x {cfg.group} completions = {rollouts} rollouts of at most "
+        f"{cfg.sampling.max_tokens} tokens -> {updates} update{'s' * (updates > 1)}, micro-batches of at most "
+        f"{cfg.engine.token_budget} tokens",
+        "in all": f"{cfg.steps} steps, {cfg.steps * rollouts} rollouts",
+    }
+    report.model_plan(stage, policy, memory, lines)
+    return memory
 
 
 def _fresh(
@@ -129,9 +173,7 @@ def _collate(groups: Sequence[Group], cfg: RLConfig) -> Batch:
     return collate(rollouts, temperature=cfg.sampling.temperature, max_tokens=cfg.sampling.max_tokens)
 
 
-def annotate(
-    batch: Batch, algo: Algorithm, policy: LocalModel, reference: Reference | None, cfg: RLConfig
-) -> Batch:
+def annotate(batch: Batch, algo: Algorithm, policy: LocalModel, reference: Reference | None, cfg: RLConfig) -> Batch:
     """Add what the algorithm needs and only that: log-probs before the update, log-probs of the reference.
 
     With a single update per batch the current log-probs are the old ones, and no forward pass is spent on them.
@@ -145,13 +187,12 @@ def annotate(
 
 def _update(
     policy: LocalModel, batch: Batch, algo: Algorithm, cfg: RLConfig, step: int, stage: Stage, critical: ExitStack
-) -> tuple[Metrics, dict[str, Tensor]]:
+) -> tuple[Metrics, Seen]:
     """All optimizer steps of one rollout batch. Returns metrics, and what the first pass computed, NaN where skipped.
 
     From the first change of a weight on, an interrupt waits until the step is complete.
     """
-    nothing = torch.full(batch.tokens.shape, torch.nan, dtype=torch.float64)
-    seen = {"logprobs": nothing, "entropy": nothing.clone()}
+    seen = Seen.nothing(batch)
     metrics: Metrics = {}
     lr = cfg.schedule.at(step, cfg.steps)
     batch = replace(batch, extras={**batch.extras, "row": ("row", torch.arange(len(batch)))})
@@ -162,10 +203,9 @@ def _update(
             if len(active):
                 found, outputs = policy.forward_backward(active, algo.loss)
                 metrics = add_metrics(metrics, found)
-                rows = active.extra("row") if epoch == 0 else torch.zeros(0, dtype=torch.long)
-                for name in seen:
-                    seen[name][rows] = getattr(outputs, name)[: len(rows)].to(torch.float64)
-            if not metrics.get("lr"):
+                if epoch == 0:
+                    seen.note(active.extra("row"), outputs)
+            if "lr" not in metrics:
                 critical.enter_context(stage.protected())
             metrics = add_metrics(metrics, policy.optim_step(lr), {"lr": (lr, 1.0)})
     return metrics, seen
@@ -211,17 +251,18 @@ def _measure(sampler: LocalSampler, policy: LocalModel, heldout: Measured, cfg: 
     return {f"eval/{name}": value["mean"] for name, value in found.items() if isinstance(value, dict)}
 
 
-def _halt_if_broken(
-    stage: Stage, policy: LocalModel, state: LoopState, groups: Sequence[Group], seen: dict[str, Tensor]
-) -> None:
+def _table(step: int, groups: Sequence[Group], batch: Batch, seen: Seen, policy: LocalModel) -> pa.Table:
+    return rollout_table(step, groups, batch, {"logprobs": seen.logprobs, "entropy": seen.entropy}, policy.chat)
+
+
+def _halt_if_broken(stage: Stage, policy: LocalModel, state: LoopState, groups: Sequence[Group], seen: Seen) -> None:
     """Say which samples broke the gradient; after three skipped updates in a row, stop with the weights as they were."""
     if not state.skipped:
         return
     rollouts = [r for g in groups for r in g.rollouts]
-    computed = ~torch.isnan(seen["entropy"][:, 0]) | torch.isinf(seen["logprobs"][:, 0])
     bad = [
         f"group {r.group}, episode {r.episode}: {policy.chat.decode(r.tokens)[:80]!r}"
-        for r, row, known in zip(rollouts, seen["logprobs"], computed.tolist(), strict=True)
+        for r, row, known in zip(rollouts, seen.logprobs, seen.rows.tolist(), strict=True)
         if known and not torch.isfinite(row[: len(r.tokens)]).all()
     ]
     where = "; ".join(bad[:5]) or "every log-prob was finite, so the overflow happened in the backward pass"

@@ -55,7 +55,9 @@ def draw_groups(
         members = completions[number * size : (number + 1) * size]
         rewards = reward(example, members)
         if len(rewards) != size:
-            raise InputError(f"the reward returned {len(rewards)} values for {size} completions; it must return one each")
+            raise InputError(
+                f"the reward returned {len(rewards)} values for {size} completions; it must return one each"
+            )
         rollouts = tuple(
             _rollout(prompt, c, checked(r, c), group=draw, episode=draw * size + i, version=version)
             for i, (c, r) in enumerate(zip(members, rewards, strict=True))
@@ -69,7 +71,9 @@ def checked(reward: Reward, completion: Completion) -> Reward:
     last = len(completion.tokens) - 1
     for position, value, part in reward:
         if not np.isfinite(value):
-            raise InputError(f"reward part '{part}' is {value} for the completion {completion.text[:200]!r}; return a finite number")
+            raise InputError(
+                f"reward part '{part}' is {value} for the completion {completion.text[:200]!r}; return a finite number"
+            )
         if not -1 <= position <= last:
             raise InputError(f"reward part '{part}' is at token {position}, but the completion has {last + 1} tokens")
     return tuple(RewardPart(last if p == -1 else p, float(v), part) for p, v, part in reward)
@@ -91,7 +95,9 @@ def _lists(tensor: Tensor | None, batch: Batch) -> list[list[float] | None]:
     return [None if row and row[0] != row[0] else row for row in rows]
 
 
-def rollout_table(step: int, groups: Sequence[Group], batch: Batch, trainer: Mapping[str, Tensor], chat: Chat) -> pa.Table:
+def rollout_table(
+    step: int, groups: Sequence[Group], batch: Batch, trainer: Mapping[str, Tensor], chat: Chat
+) -> pa.Table:
     """One row a rollout: what was asked, what was said, and every number the algorithm saw, token by token.
 
     ``trainer`` holds [B, T] tensors ``logprobs`` and ``entropy``, NaN on rows that were not trained on.

@@ -1,0 +1,1 @@
+"""Rewards: values that score a group of completions, one kind a file."""

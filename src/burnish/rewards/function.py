@@ -24,10 +24,7 @@ from typing import Any
 
 from burnish.errors import InputError, unknown
 from burnish.rewards.base import Composable
-from burnish.types import Completion, Example, Reward, RewardPart
-
-PROMPT_IS_TEXT = "prompt_is_text"
-"""Key of ``Example.meta``: the prompt was a plain string in the user's data, so the function gets strings."""
+from burnish.types import PROMPT_IS_TEXT, Completion, Example, Reward, RewardPart
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _TRACEBACK_LINES = 8

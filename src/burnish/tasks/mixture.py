@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from burnish.core.keys import derive, uniforms
 from burnish.errors import InputError
@@ -18,8 +17,8 @@ class Mixture:
     """Draws every example from one of ``tasks`` with probability proportional to its weight, deterministically.
 
     ``weights`` empty means equal ones. Its length is that of the parts together; example ``i`` is example ``i`` (modulo
-    its length) of the part drawn for it. ``meta["task_index"]`` is the path to that part, one index per level, and
-    decides who grades.
+    its length) of the part drawn for it. ``meta["task_index"]`` says which part that is, and so who grades. A mixture
+    is flat: a mixture inside it would draw with the same keys.
     """
 
     tasks: tuple[checks.Generated, ...]
@@ -29,6 +28,8 @@ class Mixture:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise InputError("a mixture needs at least one task")
+        if any(isinstance(task, Mixture) for task in self.tasks):
+            raise InputError("a mixture cannot hold a mixture; list all tasks and their weights in one")
         if self.weights and len(self.weights) != len(self.tasks):
             raise InputError(f"a mixture of {len(self.tasks)} tasks needs as many weights, not {len(self.weights)}")
         if self.weights and not (min(self.weights) >= 0 and 0 < sum(self.weights) < math.inf):
@@ -46,35 +47,29 @@ class Mixture:
             left -= weights[chosen]
             chosen += 1
         example = self.tasks[chosen][index % len(self.tasks[chosen])]
-        path = (chosen, *example.meta.get("task_index", ()))
-        return replace(example, meta={**example.meta, "task_index": path})
+        return replace(example, meta={**example.meta, "task_index": chosen})
 
     def with_split(self, split: str) -> Mixture:
         return replace(self, tasks=tuple(task.with_split(split) for task in self.tasks))
 
     def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
         """The reward of the part that made the example."""
-        task, inner = self._part(example)
-        return task.reward(inner, completions)
+        return self._part(example).reward(example, completions)
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """The measures of the part that made the example."""
-        task, inner = self._part(example)
-        return task.measure(inner, completion)
+        return self._part(example).measure(example, completion)
 
     def gold(self, example: Example) -> str:
-        task, inner = self._part(example)
-        return task.gold(inner)
+        return self._part(example).gold(example)
 
     def near_misses(self, example: Example) -> tuple[str, ...]:
-        task, inner = self._part(example)
-        return task.near_misses(inner)
+        return self._part(example).near_misses(example)
 
     def validate(self, count: int = 100) -> str:
         """See :func:`burnish.tasks.checks.validate`."""
         return checks.validate(self, count)
 
-    def _part(self, example: Example) -> tuple[checks.Generated, Example]:
-        first, *rest = example.meta["task_index"]
-        meta: dict[str, Any] = {**example.meta, "task_index": tuple(rest)}
-        return self.tasks[first], replace(example, meta=meta)
+    def _part(self, example: Example) -> checks.Generated:
+        index: int = example.meta["task_index"]
+        return self.tasks[index]

@@ -10,8 +10,7 @@ from burnish.tasks import checks
 from burnish.tasks.arithmetic import Arithmetic, working
 from burnish.types import Example
 
-GUESSED = 0.8
-THOUGHT = 0.5
+_THOUGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -19,19 +18,20 @@ class Demonstrations:
     """Supervised rows for a task of kind "largest": the last message of each example is the assistant's.
 
     Half of the replies are ``<think>running maxima</think><answer>..</answer>``, half the bare answer; independently,
-    with probability 0.8 the answer is a random operand. A model trained on them knows both forms and answers mostly by
-    chance, so reinforcement learning has something to find. Prompts are drawn from ``task`` with repetition.
+    with probability ``guessed`` the answer is a random operand. A model trained on them knows both forms and answers
+    mostly by chance, so reinforcement learning has something to find. Prompts are drawn from ``task`` with repetition.
     """
 
     task: Arithmetic
     seed: int = 0
     size: int = 4800
+    guessed: float = 0.8
 
     def __post_init__(self) -> None:
         if self.task.kinds != ("largest",):
             raise InputError(f"demonstrations are for kinds=('largest',), not {self.task.kinds}")
-        if self.size < 1:
-            raise InputError(f"demonstrations need size >= 1, not {self.size}")
+        if self.size < 1 or not 0 <= self.guessed <= 1:
+            raise InputError(f"demonstrations need size >= 1 and 0 <= guessed <= 1, not {self.size} and {self.guessed}")
 
     def __len__(self) -> int:
         return self.size
@@ -41,7 +41,7 @@ class Demonstrations:
         which, guess, operand, think = uniforms(derive("demonstrations", self.seed, index), 4)
         example = self.task[int(which * len(self.task))]
         operands = example.meta["operands"]
-        answer = str(operands[int(operand * len(operands))]) if guess < GUESSED else example.answer
-        if think < THOUGHT:
+        answer = str(operands[int(operand * len(operands))]) if guess < self.guessed else example.answer
+        if think < _THOUGHT:
             answer = f"<think>{working('largest', operands)}</think><answer>{answer}</answer>"
         return Example((*example.messages, {"role": "assistant", "content": answer}), example.answer, example.meta)

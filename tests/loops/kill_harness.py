@@ -1,0 +1,125 @@
+"""Runs a small pipeline many times, killing it with SIGKILL at chosen writes and at random moments, then resuming it.
+
+Called by test_kill.py as a process of its own: it imports everything once and forks a child for every attempt, so that an
+attempt costs what the pipeline costs. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from burnish import files
+from burnish.core.algorithms import GRPO, REINFORCE
+from burnish.engines.local import Engine
+from burnish.engines.lora import LoRA
+from burnish.engines.optim import Schedule
+from burnish.loops.fit import FitConfig, fit
+from burnish.loops.rl import RLConfig, rl
+from burnish.rewards.accuracy import Accuracy
+from burnish.rewards.format import Format
+from burnish.run import Run
+from burnish.tasks.arithmetic import Arithmetic
+from burnish.tasks.tiny import Demonstrations
+from burnish.types import Sampling
+from burnish.view import View
+
+TASK = Arithmetic(kinds=("largest",), numbers=4, low=0, high=9, style="think")
+VARIANTS = {
+    "full": (GRPO, Engine(dtype="float32", device="cpu"), 2, 2),  # a reference model, several updates a batch
+    "lora": (REINFORCE, Engine(dtype="bfloat16", device="cpu", adapter=LoRA(rank=4, alpha=8)), 1, 1),  # algorithm state
+}
+
+
+def pipeline(nano: Path, out: Path, variant: str, resume: bool) -> None:
+    algo, engine, epochs, minibatches = VARIANTS[variant]
+    sft = FitConfig(
+        steps=4, batch=4, schedule=Schedule(2e-3), engine=dataclasses.replace(engine, adapter=None), checkpoint_every=2
+    )
+    cfg = RLConfig(
+        steps=5, prompts=2, group=4, epochs=epochs, minibatches=minibatches, sampling=Sampling(max_tokens=8),
+        schedule=Schedule(1e-2, warmup=1), engine=engine, checkpoint_every=2,
+    )  # fmt: skip
+    with Run.open(out, recipe="kill", scale="tiny", config=cfg, seed=0, resume=resume, view=View(quiet=True)) as run:
+        base = run.stage(fit, "0-fit", nano, Demonstrations(TASK), cfg=sft)
+        run.stage(rl, "1-rl", base, TASK, algo=algo, reward=Accuracy() + 0.5 * Format(), cfg=cfg)
+
+
+def attempt(work: Callable[[], None], kill_after: float | None = None) -> bool:
+    """Run ``work`` in a forked child; True if it finished, False if it was killed. Any other end is an error."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return False
+    if status != 0:
+        raise SystemExit(f"an attempt ended with status {status}")
+    return True
+
+
+def killing_at(write: int, work: Callable[[], None]) -> Callable[[], None]:
+    """``work``, with a SIGKILL to itself right before its ``write``-th step of writing to disk."""
+
+    def killed() -> None:
+        count = 0
+
+        def inject(operation: str, path: Path) -> None:  # noqa: ARG001 - the hook's signature
+            nonlocal count
+            count += 1
+            if count == write:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        files.inject = inject
+        work()
+
+    return killed
+
+
+def main() -> None:
+    nano, root, variant, kills = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    torch.set_num_threads(1)
+    rng = random.Random(variant)
+    started = time.perf_counter()
+    out = root / "run"  # one place for all, because an adapter names the directory of its base model
+    counter = root / "writes"
+
+    def counted() -> None:
+        seen = []
+        files.inject = lambda operation, path: seen.append((operation, path))
+        pipeline(nano, out, variant, resume=False)
+        counter.write_text(str(len(seen)))
+
+    assert attempt(counted)
+    out.rename(root / "undisturbed")
+    writes, seconds = int(counter.read_text()), time.perf_counter() - started
+    killed = 0
+    for number in range(kills):
+        at = round((number + rng.random()) * writes / kills)
+
+        def work() -> None:
+            pipeline(nano, out, variant, resume=(out / "run.json").exists())
+
+        killed += not attempt(killing_at(max(2, at), work))
+        killed += not attempt(work, kill_after=rng.uniform(0, seconds))
+        if not attempt(work):
+            raise SystemExit("an undisturbed attempt was killed")
+        out.rename(root / f"killed-{number}")
+    print(json.dumps({"writes": writes, "killed": killed}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The loop over fixed data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from burnish.data.chat import Chat
+from burnish.engines.local import Engine
+from burnish.engines.optim import Schedule
+from burnish.errors import InputError
+from burnish.loops.fit import FitConfig, encode, fit
+from burnish.run import Run
+from burnish.types import Example
+from burnish.view import View
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Questions with one-word answers; every conversation ends with the assistant."""
+
+    count: int = 4
+    answer: str = "yes"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Example:
+        question = {"role": "user", "content": f"is it {index}?"}
+        return Example((question, {"role": "assistant", "content": self.answer}))
+
+
+CONFIG = FitConfig(
+    steps=30, batch=4, schedule=Schedule(lr=3e-3, warmup=2), engine=Engine(dtype="float32", device="cpu"), eval_every=10
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    with Run.open(tmp_path / "run", recipe="t", scale="tiny", config=CONFIG, seed=0, view=View(quiet=True)) as run:
+        yield run
+
+
+def losses(run: Run, name: str = "loss") -> list[float]:
+    lines = (run.directory / "s" / "metrics.jsonl").read_text().splitlines()
+    return [m[name] for line in lines if name in (m := json.loads(line))]
+
+
+def test_overfits_one_batch_to_nearly_zero(run: Run, nano: Path) -> None:
+    run.stage(fit, "s", nano, Rows(), cfg=CONFIG)
+    assert losses(run)[0] > 3
+    assert losses(run)[-1] < 0.05
+
+
+def test_held_out_loss_is_reported(run: Run, nano: Path) -> None:
+    run.stage(fit, "s", nano, Rows(), cfg=CONFIG, heldout=Rows(2, "no"))
+    assert len(losses(run, "eval/loss")) == 3
+    assert losses(run, "eval/loss")[-1] > 1  # it has only ever seen "yes"
+
+
+def test_epochs_count_passes_over_the_data(run: Run, nano: Path) -> None:
+    run.stage(fit, "s", nano, Rows(12), cfg=replace(CONFIG, steps=0, epochs=2))
+    assert len(losses(run)) == 6
+
+
+def test_the_model_trains_on_the_answer_only(nano: Path) -> None:
+    chat = Chat.load(nano)
+    (tokens, mask), *_ = encode(chat, Rows(1), 100, drop_long=False)
+    assert chat.decode([t for t, m in zip(tokens, mask, strict=True) if m], special=True) == "yes<|end|>"
+
+
+def test_long_rows_are_an_error_that_names_them_and_the_fix(nano: Path) -> None:
+    with pytest.raises(InputError, match=r"1 of 1 rows are longer than 10 tokens \(row 1: .*drop_long=true"):
+        encode(Chat.load(nano), Rows(1), 10, drop_long=False)
+    with pytest.raises(InputError, match="no row to train on"):
+        encode(Chat.load(nano), Rows(1), 10, drop_long=True)

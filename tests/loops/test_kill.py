@@ -1,0 +1,50 @@
+"""Killed with SIGKILL at any moment and resumed, a run leaves what the undisturbed run leaves, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HARNESS = Path(__file__).with_name("kill_harness.py")
+
+
+def outcome(run: Path) -> dict[str, bytes | list[dict[str, object]]]:
+    """Every file that must repeat, by name: weights, optimizer, state, rollouts and metrics without ``perf/``."""
+    found: dict[str, bytes | list[dict[str, object]]] = {}
+    for path in sorted(p for p in run.rglob("*") if p.is_file()):
+        name = path.relative_to(run).as_posix()
+        if path.name == "metrics.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{k: v for k, v in line.items() if not k.startswith("perf/")} for line in lines]
+        elif path.suffix in (".safetensors", ".parquet") or path.name in (
+            "state.json",
+            "manifest.json",
+            "latest",
+            "done.json",
+        ):
+            found[name] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("variant", ["full", "lora"])
+def test_killed_and_resumed_is_bitwise_the_undisturbed_run(variant: str, nano: Path, tmp_path: Path) -> None:
+    kills = 4
+    command = [sys.executable, str(HARNESS), str(nano), str(tmp_path), variant, str(kills)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["killed"] >= kills, "the kills must have happened"
+    expected = outcome(tmp_path / "undisturbed")
+    assert "1-rl/checkpoints/step-000005/policy/optimizer.safetensors" in expected
+    assert len(expected["1-rl/metrics.jsonl"]) == 5
+    for number in range(kills):
+        got = outcome(tmp_path / f"killed-{number}")
+        assert got.keys() == expected.keys()
+        assert [name for name in expected if got[name] != expected[name]] == []
