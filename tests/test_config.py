@@ -77,6 +77,7 @@ class Config:
     data: Path | None = None
     stop: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
+    limit: float | str = "none"
     reward: Callable[[str], float] = score
     extra: dict[str, float] = field(default_factory=dict)
     rl: Loop = Loop()
@@ -100,6 +101,7 @@ def names(monkeypatch):
     [
         ("rl.steps=3", lambda c: c.rl.steps, 3),
         ("rl.lr=1e-4", lambda c: c.rl.lr, 1e-4),
+        ("limit=1e-4", lambda c: c.limit, 1e-4),
         ("rl.warm=true", lambda c: c.rl.warm, True),
         ("rl.mode=fp32", lambda c: c.rl.mode, "fp32"),
         ("model=2024", lambda c: c.model, "2024"),
@@ -131,6 +133,7 @@ def test_the_last_override_wins_and_parts_follow_the_whole():
     changed = config.apply(Config(), ["rl.steps=1", "rl.algo=dr_grpo", "rl.algo.kl.coef=0.1", "rl.steps=2"])
     assert changed.rl.steps == 2
     assert changed.rl.algo == Algorithm(Clip(0.2, 0.28), KL(0.1))
+    assert config.apply(Config(), ["rl.algo.kl.coef=0.1", "rl.algo=dr_grpo"]).rl.algo == DR_GRPO
 
 
 def test_checks_see_only_the_final_values():
@@ -142,6 +145,7 @@ def test_checks_see_only_the_final_values():
     ("override", "message"),
     [
         ("rl.step=3", r"unknown key 'rl.step'. Did you mean 'rl.steps'\? Keys of 'rl': steps, lr"),
+        ("rl.low=3", r"unknown key 'rl.low'. Did you mean 'rl.algo.surrogate.low'\?"),
         ("lr=3", r"unknown key 'lr'. Did you mean 'rl.lr'\?"),
         ("rl.algo.surrogate.hihg=1", r"Did you mean 'rl.algo.surrogate.high'\?"),
         ("rl.algo.surrogate.scale=1", "unknown key"),  # of the other class of the union

@@ -133,6 +133,9 @@ def test_commit_replaces_and_verify_finds_every_damage(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["step"]
     assert (final / "w").read_text() == "new"
     assert files.verify(final) is None
+    files.hardlink_or_copy_tree(final, tmp_path / "again")
+    files.commit_directory(tmp_path / "again", final)  # a manifest that came along is not listed in the new one
+    assert files.verify(final) is None
     (final / "note.txt").write_text("a note beside it is no damage")
     assert files.verify(final) is None
     (final / "w").write_text("neu")

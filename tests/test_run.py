@@ -160,6 +160,12 @@ def test_a_cached_stage_is_shared_between_runs(tmp_path, monkeypatch, capsys):
     with opened(tmp_path / "run3") as run:
         assert run.stage(pretrain, "0-pretrain", "other", cache=True).sha256 != results[0].sha256
     assert calls(tmp_path) == ["0-pretrain"]
+    (tmp_path / "run5").mkdir()
+    with opened(tmp_path / "run5") as run:  # killed half-way, and finished by another run in the meantime
+        (run.directory / "0-pretrain").mkdir()
+        (run.directory / "0-pretrain/.left").touch()
+        assert run.stage(pretrain, "0-pretrain", "abc", cache=True).sha256 == results[0].sha256
+    assert calls(tmp_path) == []
     for path in (tmp_path / "cache").rglob("x.txt"):
         path.unlink()
         path.write_text("damaged")

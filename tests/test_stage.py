@@ -73,6 +73,7 @@ def _train_to(stage: Stage, step: int) -> Toy:
 
 def test_restore_cuts_back_to_the_checkpoint(tmp_path, stage):
     _train_to(stage, 7)
+    (stage.checkpoints / ".step-000008").mkdir()  # a kill in the middle of a checkpoint
     with stage.metrics.open("a") as file:
         file.write('{"step": 8, "lo')
     toy = Toy()
@@ -81,6 +82,7 @@ def test_restore_cuts_back_to_the_checkpoint(tmp_path, stage):
     assert torch.equal(toy.weights, _train_to(_stage(tmp_path / "other"), 4).weights)
     assert [json.loads(line)["step"] for line in stage.metrics.read_text().splitlines()] == [1, 2, 3, 4]
     assert sorted(p.name for p in stage.rollouts.iterdir()) == [f"step-{i:06d}.parquet" for i in (1, 2, 3, 4)]
+    assert sorted(p.name for p in stage.checkpoints.iterdir()) == ["latest", "step-000004"]
 
 
 def test_restore_without_a_checkpoint_cuts_everything(tmp_path, stage):
@@ -176,8 +178,8 @@ def test_different_arguments_have_different_hashes(tmp_path):
         (tmp_path / name).write_text(text)
     values = [
         None, True, 1, 1.0, "1", "", (1, 2), (2, 1), ((1,), 2), {"a": 1}, {"a": 2}, {1: 1}, float("inf"),
-        Colour.RED, "red", Settings(), Settings(steps=3), Other(), (Settings(),), Artifact("p", "1"), Artifact("p", "2"),
-        tmp_path / "x", tmp_path / "y", tmp_path / "d", tmp_path / "e", fn, fn2,
+        Colour.RED, "red", Settings(), Settings(steps=3), Other(), (Settings(),),
+        Artifact("p", "1"), Artifact("p", "2"), tmp_path / "x", tmp_path / "y", tmp_path / "d", tmp_path / "e", fn, fn2,
     ]  # fmt: skip
     hashes = [fingerprint(fn, (value,), {}, 1) for value in values]
     assert len(set(hashes)) == len(values)

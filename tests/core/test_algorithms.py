@@ -80,7 +80,8 @@ def test_rloo_by_hand() -> None:
     )
     value, gradient, _ = run(RLOO, case())
     a = advantage
-    assert flat(gradient) == pytest.approx([-x / 6 for x in (a[0], a[0], a[1], a[2], a[3], a[4], a[4], a[5])], rel=1e-12)
+    by_token = (a[0], a[0], a[1], a[2], a[3], a[4], a[4], a[5])
+    assert flat(gradient) == pytest.approx([-x / 6 for x in by_token], rel=1e-12)
     assert value == pytest.approx(LN2 * (3 * a[0] + a[1] + 2 * a[2] + a[3] + 2 * a[4] + 3 * a[5]) / 6, rel=1e-12)
 
 

@@ -164,7 +164,7 @@ def test_grpo_is_biased_by_its_two_normalisations(world: World) -> None:
 
 
 def test_the_kl_term_of_grpo_has_the_gradient_of_the_divergence_from_the_reference(world: World) -> None:
-    """Token-level k3 in the loss, no reward: E over the policy's prefixes of the gradient of KL(ref || pi) per token."""
+    """Token-level k3, no reward: E over the policy's prefixes of the gradient of KL(ref || pi) per token."""
     coef, size = 0.5, len(world.model.chat.tokenizer)
     algo = replace(GRPO, aggregate=RLOO.aggregate, kl=KL(k3, coef))
     found = expected_estimate(

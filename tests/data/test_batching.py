@@ -17,7 +17,7 @@ from burnish.types import Batch, RewardPart, Rollout
 from rows import groups, rollout
 
 QUIET = settings(deadline=None, max_examples=60, derandomize=True)
-SHAPES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=10)
+SHAPES = st.lists(st.tuples(st.sampled_from([0, 4, 4, 9]), st.integers(1, 5)), min_size=1, max_size=10)
 
 
 def shaped(shapes: list[tuple[int, int]]) -> Batch:
@@ -86,9 +86,11 @@ def test_micro_batches_hold_every_row_once_within_the_budget(shapes: list[tuple[
 
 
 def test_a_shared_prompt_is_counted_once() -> None:
-    batch = collate([rollout(2, prompt=(1,) * 10, episode=i) for i in range(3)])
-    assert micro_batches(batch, 16) == [[0, 1, 2]]
-    assert micro_batches(batch, 15) == [[0, 1], [2]]
+    """Once in every micro-batch, that is: a new one starts by reading the prompt again."""
+    batch = collate([rollout(2, prompt=(1,) * 10, episode=i) for i in range(5)])
+    assert micro_batches(batch, 20) == [[0, 1, 2, 3, 4]]
+    assert micro_batches(batch, 16) == [[0, 1, 2], [3, 4]]
+    assert micro_batches(batch, 15) == [[0, 1], [2, 3], [4]]
 
 
 @given(SHAPES, st.integers(1, 30), st.data())
@@ -131,7 +133,7 @@ def test_selecting_reorders_every_field() -> None:
         collate(groups([[1, 2], [3]], [[2, 1], [3]])),
         ref_logprobs=torch.arange(9.0).reshape(3, 3),
         units=torch.tensor([5, 5, 2]),
-        weights={"policy": torch.arange(9.0).reshape(3, 3), "pair": torch.tensor([0.2, 0.5])},
+        weights={"policy": torch.arange(9.0).reshape(3, 3), "pair": torch.tensor([0.25, 0.5])},
         extras={
             "row": ("row", torch.tensor([10, 11, 12])),
             "token": ("token", torch.arange(9).reshape(3, 3)),
@@ -146,7 +148,7 @@ def test_selecting_reorders_every_field() -> None:
     assert chosen.extra("row").tolist() == [11, 10] and chosen.extra("token")[:, 0].tolist() == [3, 0]
     assert chosen.episodes.tolist() == [1, 0] and [len(p) for p in chosen.prompts] == [2, 2]
     assert chosen.lengths.tolist() == [1, 2] and chosen.old_logprobs is None
-    assert batch.select(torch.tensor([2])).weights["pair"].tolist() == [0.2]
+    assert batch.select(torch.tensor([2])).weights["pair"].tolist() == [0.25]
     for rows in ([0], [1, 2], [0, 0]):
         with pytest.raises(ValueError, match="one unit"):
             batch.select(rows)

@@ -209,7 +209,7 @@ def test_frequencies_match_the_enumerated_probabilities(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampling", [Sampling(max_tokens=2, top_k=2), Sampling(max_tokens=2, top_p=0.6)])
 def test_truncated_sampling_keeps_log_probs_and_reports_the_kept_mass(tmp_path: Path, sampling: Sampling) -> None:
     """``logprobs`` are before truncation, ``kept`` is the mass of what was left; tokens come from there."""
-    directory = three_token_model(tmp_path, seed=4)
+    directory = three_token_model(tmp_path, seed=7)
     sampler, network = sampler_of(directory), plain_network(directory)
     seen = set()
     for completion in generate(sampler, [(0, 1)] * 200, sampling, 3):
@@ -302,11 +302,11 @@ def test_eos_ends_a_row_and_is_its_last_token(tmp_path: Path) -> None:
 
 
 def test_a_stop_string_ends_a_row_where_it_first_appears(tmp_path: Path) -> None:
-    sampler = sampler_of(three_token_model(tmp_path, seed=4))
+    sampler = sampler_of(three_token_model(tmp_path, seed=7))
     sampling = Sampling(max_tokens=12, stop=("bb", "aba"))
     free = generate(sampler, [(0, 1)] * 60, replace(sampling, stop=()), 2)
     stopped = generate(sampler, [(0, 1)] * 60, sampling, 2)
-    assert sum(c.finish == "stop" for c in stopped) > 5
+    assert sum(c.finish == "stop" for c in stopped) > 20
     for c, whole in zip(stopped, free, strict=True):
         assert whole.tokens[: len(c.tokens)] == c.tokens
         has = [s in c.text for s in sampling.stop]

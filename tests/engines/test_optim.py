@@ -236,15 +236,12 @@ def test_schedules_by_hand() -> None:
     assert [Schedule(0.8).at(s, 11) for s in (0, 5, 10)] == [0.8] * 3
 
 
-@pytest.mark.parametrize("total", [2, 5, 30])
-@pytest.mark.parametrize("warmup", [0, 1])
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
-def test_the_last_step_has_the_final_rate(total: int, warmup: int, shape: str) -> None:
-    schedule = Schedule(1.0, warmup=warmup, shape=shape, final=0.1)
-    if total - warmup > 1:
+def test_the_last_step_has_the_final_rate(shape: str) -> None:
+    for warmup, total in ((0, 2), (0, 30), (1, 5), (4, 30)):
+        schedule = Schedule(1.0, warmup=warmup, shape=shape, final=0.1)
         assert schedule.at(total - 1, total) == pytest.approx(0.1, rel=1e-12)
-    half = Schedule(1.0, shape=shape).at(10, 21)
-    assert half == pytest.approx(0.5, rel=1e-12)
+    assert Schedule(1.0, shape=shape).at(10, 21) == pytest.approx(0.5, rel=1e-12), "halfway is half"
 
 
 def test_a_run_of_warm_up_only_and_an_unknown_shape() -> None:

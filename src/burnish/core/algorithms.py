@@ -66,7 +66,7 @@ class Algorithm:
         rewards = batch.token_rewards
         if self.reward_kl is not None:
             assert batch.old_logprobs is not None and batch.ref_logprobs is not None
-            penalty = self.reward_kl.kind(batch.old_logprobs, batch.ref_logprobs)
+            penalty = self.reward_kl.estimator(batch.old_logprobs, batch.ref_logprobs)
             rewards = rewards - self.reward_kl.coef * penalty * batch.mask
         return replace(batch, advantages=self.advantage(batch, rewards, state))
 

@@ -34,7 +34,7 @@ def k3(logprobs: Tensor, anchor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class KL:
-    """A KL term: ``coef`` times ``kind`` against the reference policy, per token."""
+    """A KL term: ``coef`` times ``estimator`` against the reference policy, per token."""
 
-    kind: Estimator = k3
+    estimator: Estimator = k3
     coef: float = 0.04

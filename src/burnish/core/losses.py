@@ -53,7 +53,7 @@ class PolicyLoss:
         metrics = {**metrics, **_watch(outputs, batch, mask)}
         if self.kl is not None:
             assert batch.ref_logprobs is not None
-            per_token = per_token + self.kl.coef * self.kl.kind(logprobs, batch.ref_logprobs)
+            per_token = per_token + self.kl.coef * self.kl.estimator(logprobs, batch.ref_logprobs)
         if self.entropy:
             per_token = per_token - self.entropy * outputs.entropy
         loss = (weights * per_token).sum()

@@ -73,13 +73,27 @@ def paired(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
     return {"difference": mean, "low": mean - half, "high": mean + half, "n": n}
 
 
+def distinct(task: Task, n: int) -> list[Example]:
+    """The first ``n`` examples with different prompts: an item counted twice would make an interval too narrow.
+
+    A task with fewer different prompts gives what it has. Raises InputError when it has fewer than ``n`` items at all.
+    """
+    if n > len(task):
+        raise InputError(f"the task has {len(task)} items, fewer than the {n} to evaluate; lower n")
+    found: dict[str, Example] = {}
+    for i in range(len(task)):
+        example = task[i]
+        found.setdefault(repr(example.messages), example)
+        if len(found) == n:
+            break
+    return list(found.values())
+
+
 def run_items(
     sampler: Sampler, chat: Chat, task: Measured, *, n: int, samples: int, sampling: Sampling, key: int
 ) -> list[Item]:
     """Sample and score the first ``n`` items. Item i and sample j always see the same uniforms, whatever the model."""
-    if n > len(task):
-        raise InputError(f"the task has {len(task)} items, fewer than the {n} to evaluate; lower n")
-    examples = [task[i] for i in range(n)]
+    examples = distinct(task, n)
     requests = [
         Request(chat.encode_prompt(example.messages), keys.derive(key, i, j), sampling)
         for i, example in enumerate(examples)

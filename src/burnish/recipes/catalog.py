@@ -21,8 +21,6 @@ RECIPES = {
 }
 """``{name: module}``."""
 
-SCALES = ("tiny", "laptop", "paper")
-
 
 class Recipe(Protocol):
     """The module of a recipe: a docstring whose first line is its title, a configuration for each scale, a program."""

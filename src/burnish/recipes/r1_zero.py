@@ -14,7 +14,7 @@ What differs here from the paper, scale by scale:
   itself (a base rate near zero gives nothing to reinforce), so accuracy alone is rewarded. LoRA on the last layers, no KL
   and no reference: the run is minutes long.
 - ``paper`` has the published numbers: learning rate 3e-6, KL .001 against a reference, 16 completions a question, 32
-  questions a step, temperature 1, 32,768 tokens, 10,400 steps. The clip range and the form of the aggregation are those of
+  questions an update, temperature 1, 32,768 tokens, 10,400 updates, 16 of them for each rollout of 8,192. The clip range and the form of the aggregation are those of
   our GRPO. Not done: refreshing the reference every 400 steps, and the longer limit after step 8,200.
 """
 
@@ -100,11 +100,12 @@ SCALES = {
             (
                 Arithmetic(kinds=("largest",), numbers=3),
                 Arithmetic(kinds=("largest",), numbers=5, high=999),
-                Arithmetic(kinds=("product",), numbers=2, low=2, high=12),
-            )
+                Arithmetic(kinds=("product",), numbers=2, low=2, high=30),
+            ),
+            weights=(0.5, 0.3, 0.2),
         ),
         rl=RLConfig(
-            steps=32, prompts=8, group=8, sampling=_LAPTOP, schedule=Schedule(1e-3, warmup=2),
+            steps=40, prompts=8, group=8, sampling=_LAPTOP, schedule=Schedule(1e-3, warmup=2),
             engine=Engine(adapter=LoRA(rank=16, alpha=32, layers=12)),
         ),
         eval=EvalConfig(n=200, sampling=_LAPTOP),
@@ -114,7 +115,7 @@ SCALES = {
         task=Countdown(),
         algo=replace(GRPO, kl=KL(coef=0.001)),
         rl=RLConfig(
-            steps=10_400, prompts=512, group=16, minibatches=16, sampling=Sampling(max_tokens=32_768),
+            steps=650, prompts=512, group=16, minibatches=16, sampling=Sampling(max_tokens=32_768),
             schedule=Schedule(3e-6), engine=Engine(dtype="bfloat16", token_budget=65_536, activation_checkpointing=True),
         ),
         eval=EvalConfig(n=500, samples=16, ks=(1, 16), sampling=Sampling(max_tokens=32_768)),

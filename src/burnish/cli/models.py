@@ -1,0 +1,185 @@
+"""`burnish eval`, `burnish sample` and `burnish chat`: what a model does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from burnish.errors import InputError
+
+if TYPE_CHECKING:
+    from burnish.engines.decode import LocalSampler
+    from burnish.types import Completion, Message, Sampling
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="An alias of `burnish list`, a model directory, or a hub name.", show_default=False
+    ),
+]
+MaxTokens = Annotated[int, typer.Option(min=1, help="The longest reply, in tokens.")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 always takes the likeliest token.")]
+TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Keep the likeliest tokens up to this mass.")]
+TopK = Annotated[int, typer.Option(min=0, help="Keep this many of the likeliest tokens; 0 keeps all.")]
+Seed = Annotated[int, typer.Option(help="All randomness follows from it.")]
+
+
+def evaluate(
+    *,
+    model: Model,
+    task: Annotated[str, typer.Option(help="The name of a task, see `burnish list`.", show_default=False)],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many problems.")] = 200,
+    samples: Annotated[int, typer.Option(min=1, help="Replies to each problem.")] = 1,
+    k: Annotated[str, typer.Option(help="Report pass@k for these, with commas.")] = "1",
+    temperature: Temperature = 1.0,
+    max_tokens: MaxTokens = 256,
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure a model on a task, with 95% intervals.
+
+    Problems and randomness are fixed: two models get the same problems, and a repeated command gives the same numbers.
+    """
+    ks = _ks(k, samples)
+    from burnish.core import keys
+    from burnish.loops.evaluate import run_items, summarise
+    from burnish.tasks import catalog
+    from burnish.types import Sampling
+
+    problems = catalog.get(task).with_split(split)
+    sampler = _sampler(model)
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+    chat, key = sampler.model.chat, keys.derive("evaluate")
+    items = run_items(sampler, chat, problems, n=n, samples=samples, sampling=sampling, key=key)
+    summary = summarise(items, ks)
+    if as_json:
+        print(json.dumps({"model": model, "task": task, "split": split, **summary}, indent=2))
+    else:
+        _print_summary(f"{model} on {task}, split {split}", summary)
+
+
+def sample(
+    *,
+    model: Model,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the user says.", show_default=False)],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many replies.")] = 1,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    seed: Seed = 0,
+) -> None:
+    """Print a model's replies to one prompt."""
+    if not prompt.strip():
+        raise InputError('the prompt is empty: give some text, as in burnish sample MODEL "Hello".')
+    from burnish.core import keys
+    from burnish.engines.decode import generate
+    from burnish.types import Sampling
+
+    sampler = _sampler(model)
+    tokens = sampler.model.chat.encode_prompt([{"role": "user", "content": prompt}])
+    sampling = Sampling(max_tokens, temperature, top_p, top_k)
+    replies = generate(sampler, [tokens] * n, sampling, keys.derive("sample", seed))
+    for number, reply in enumerate(replies, start=1):
+        print(f"[{number}] {reply.text}" if n > 1 else reply.text)
+    _note_cut(replies)
+
+
+def chat(
+    *,
+    model: Model,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 0.7,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    seed: Seed = 0,
+) -> None:
+    """Talk to a model. /reset forgets the conversation, /quit ends it."""
+    from burnish.core import keys
+    from burnish.types import Sampling
+
+    sampler = _sampler(model)
+    sampling = Sampling(max_tokens, temperature, top_p, top_k)
+    typed = sys.stdin.isatty()
+    if typed:
+        print(f"Talking to {model}. /reset forgets the conversation, /quit ends it.")
+    history: tuple[Message, ...] = ()
+    turn = 0
+    while (text := _read_line(typed)) not in (None, "/quit"):
+        if text == "/reset":
+            history = ()
+            print("(forgotten)")
+        elif text:
+            history = _turn(sampler, history, text, sampling, keys.derive("chat", seed, turn))
+            turn += 1
+
+
+def _turn(
+    sampler: LocalSampler, history: tuple[Message, ...], text: str, sampling: Sampling, key: int
+) -> tuple[Message, ...]:
+    """Print the reply; return the conversation with both messages, or as it was where there is no reply."""
+    from burnish.engines.decode import generate
+
+    asked: tuple[Message, ...] = (*history, {"role": "user", "content": text})
+    try:
+        replies = generate(sampler, [sampler.model.chat.encode_prompt(asked)], sampling, key)
+    except InputError as error:
+        print(f"(no reply: {error} /reset starts over.)", file=sys.stderr)
+        return history
+    except KeyboardInterrupt:
+        print("\n(no reply: interrupted)", file=sys.stderr)
+        return history
+    # Templates may trim white space, which would change what the model is told it has said.
+    said = replies[0].text.strip()
+    print(said, flush=True)
+    _note_cut(replies)
+    return (*asked, {"role": "assistant", "content": said})
+
+
+def _read_line(typed: bool) -> str | None:
+    """The next line, stripped; None at the end of the input and at Ctrl-C."""
+    try:
+        return input("> " if typed else "").strip()
+    except (EOFError, KeyboardInterrupt):
+        if typed:
+            print()
+        return None
+
+
+def _sampler(model: str) -> LocalSampler:
+    from burnish.engines.decode import LocalSampler
+    from burnish.engines.local import Engine, LocalModel
+    from burnish.engines.pretrained import resolve
+
+    return LocalSampler(LocalModel(resolve(model), Engine().resolved()))
+
+
+def _note_cut(replies: list[Completion]) -> None:
+    cut = sum(reply.finish == "length" for reply in replies)
+    if cut:
+        which = f"{cut} of {len(replies)} replies were" if len(replies) > 1 else "the reply was"
+        print(f"({which} cut off; --max-tokens allows longer ones)", file=sys.stderr)
+
+
+def _ks(text: str, samples: int) -> tuple[int, ...]:
+    try:
+        ks = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--k {text} is no list of whole numbers: write it as --k 1,4.") from error
+    if min(ks) < 1:
+        raise InputError(f"--k {text}: there is no pass@{min(ks)}; give numbers from 1.")
+    if max(ks) > samples:
+        raise InputError(f"pass@{max(ks)} needs as many replies to each problem: add --samples {max(ks)}.")
+    return ks
+
+
+def _print_summary(title: str, summary: dict[str, Any]) -> None:
+    replies = "" if summary["samples"] == 1 else f", {summary['samples']} replies each"
+    print(f"{title}: {summary['n']} problems{replies}")
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            print(f"  {name:24} {value['mean']:.3f}   95% interval [{value['low']:.3f}, {value['high']:.3f}]")
+    print(f"  {'mean length':24} {summary['length/mean']:.1f} tokens, {summary['length/truncated_frac']:.0%} cut off")

@@ -1,0 +1,49 @@
+"""What there is to run and to explain, read from the sources: `burnish list` must not wait for torch to load."""
+
+from __future__ import annotations
+
+import ast
+from itertools import pairwise
+from pathlib import Path
+
+import burnish
+from burnish.recipes import catalog
+
+_PACKAGE = Path(burnish.__file__).parent
+
+
+def recipes() -> dict[str, str]:
+    """``{name: title}``."""
+    return catalog.titles()
+
+
+def algorithms() -> dict[str, str]:
+    """``{name: title}`` of the constants in :mod:`burnish.core.algorithms`: the first line of the string below each."""
+    found: dict[str, str] = {}
+    for here, below in pairwise(_statements("core/algorithms.py")):
+        match here, below:
+            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(note))):
+                found[name.lower()] = note.partition("\n")[0]
+    return found
+
+
+def tasks() -> list[str]:
+    """The names in :data:`burnish.tasks.catalog.TASKS`."""
+    return _keys("tasks/catalog.py", "TASKS")
+
+
+def models() -> list[str]:
+    """The aliases in :data:`burnish.engines.pretrained.ALIASES`."""
+    return _keys("engines/pretrained.py", "ALIASES")
+
+
+def _keys(module: str, table: str) -> list[str]:
+    for statement in _statements(module):
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Dict(keys=keys)) if name == table:
+                return [str(key.value) for key in keys if isinstance(key, ast.Constant)]
+    raise LookupError(f"{module} has no table {table}")
+
+
+def _statements(module: str) -> list[ast.stmt]:
+    return ast.parse((_PACKAGE / module).read_text(encoding="utf-8")).body

@@ -1,0 +1,80 @@
+"""`burnish list`, `explain` and `data` say what there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from burnish.cli import main
+from burnish.core import algorithms
+from burnish.recipes.catalog import RECIPES
+from burnish.tasks.catalog import TASKS
+
+Captured = pytest.CaptureFixture[str]
+
+
+def printed(capsys: Captured, *arguments: str) -> str:
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert not err
+    return str(out)
+
+
+def test_list_names_everything(capsys: Captured) -> None:
+    text = printed(capsys, "list")
+    for name in (*RECIPES, *algorithms.table(), *TASKS, "nano", "smollm2-135m"):
+        assert name in text
+    found = json.loads(printed(capsys, "list", "--json"))
+    assert found["recipes"].keys() == RECIPES.keys()
+    assert found["algorithms"].keys() == algorithms.table().keys()
+
+
+@pytest.mark.parametrize("name", sorted(algorithms.table()))
+def test_an_algorithm_has_its_equation_its_axes_and_its_numbers(name: str, capsys: Captured) -> None:
+    text = printed(capsys, "explain", name)
+    assert algorithms.notes()[name] in text
+    assert type(algorithms.get(name).advantage).__name__ in text
+    assert "function" not in text and " object at " not in text
+    assert ("a reference policy" in text) is algorithms.get(name).needs_reference
+
+
+def test_the_running_example_is_what_the_algorithm_computes(capsys: Captured) -> None:
+    rows = {line.split()[0]: line.split() for line in printed(capsys, "explain", "dr-grpo").splitlines() if line}
+    advantages = [float(rows[case][-2]) for case in "ABC"]
+    assert advantages == pytest.approx([-0.6, 0.2, 0.4])
+    assert {rows[case][-1] for case in "ABC"} == {f"{1 / 24:.4f}"}, "1/(N L): 3 completions, at most 8 tokens"
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_has_its_docstring_and_its_scales(name: str, capsys: Captured) -> None:
+    text = printed(capsys, "explain", name)
+    assert "settings that differ between scales" in text and "smollm2-135m" in text
+    assert "``" not in text and ":mod:" not in text
+
+
+def test_a_name_of_two_kinds_is_explained_twice(capsys: Captured) -> None:
+    text = printed(capsys, "explain", "grpo")
+    assert text.index("--- the algorithm grpo ---") < text.index("--- the recipe grpo ---")
+
+
+def test_a_task_shows_three_problems_with_right_replies(capsys: Captured) -> None:
+    text = printed(capsys, "explain", "countdown")
+    task = TASKS["countdown"]().with_split("test")
+    for index in range(3):
+        assert task[index].messages[-1]["content"] in text and task.gold(task[index]) in text
+
+
+def test_an_unknown_name_has_a_near_one_of_any_kind(capsys: Captured) -> None:
+    for typed, near in {"countdwn": "countdown", "r1zero": "r1-zero", "rlo": "rloo"}.items():
+        assert main(["explain", typed]) == 2
+        assert f"Did you mean '{near}'?" in capsys.readouterr().err
+
+
+def test_data_reports_on_a_file(tmp_path: Path, nano: Path, capsys: Captured) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "Hi", "completion": "Yo"}\n{"prompt": ""}\n')
+    text = printed(capsys, "data", str(path), "--model", str(nano))
+    assert "prompt-completion" in text and "sft, grpo" in text and "row (tokens)" in text and "1 empty (row 2)" in text
+    assert json.loads(printed(capsys, "data", str(path), "--json"))["rows"] == 2

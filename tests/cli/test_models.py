@@ -1,0 +1,99 @@
+"""`burnish eval`, `sample` and `chat` on a model that says nothing sensible."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from burnish.cli import main
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_eval_reports_and_repeats(nano: Path, capsys: Captured) -> None:
+    arguments = ["eval", str(nano), "--task", "largest", "-n", "6", "--samples", "3", "--k", "1,3", "--max-tokens", "6"]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n"] == 6 and found["samples"] == 3 and found["split"] == "test"
+    assert found["accuracy"].keys() == {"mean", "low", "high", "n"}
+    assert found["accuracy/pass@3"]["mean"] >= found["accuracy"]["mean"]
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "6 problems, 3 replies each" in text and "95% interval [" in text and "pass@3" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--task", "larges"], "Did you mean 'largest'"),
+        (["--task", "sum", "--split", "tests"], "Did you mean 'test'"),
+        (["--task", "sum", "--k", "4"], "add --samples 4"),
+        (["--task", "sum", "--k", "0"], "no pass@0"),
+        (["--task", "sum", "--k", "one"], "no list of whole numbers"),
+        (["--task", "sum", "-n", "20000"], "lower n"),
+    ],
+)
+def test_eval_refuses(nano: Path, options: list[str], message: str, capsys: Captured) -> None:
+    assert main(["eval", str(nano), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_sample_repeats_itself_unless_the_seed_changes(nano: Path, capsys: Captured) -> None:
+    def replies(*options: str) -> str:
+        assert main(["sample", str(nano), "Hello", "-n", "2", "--max-tokens", "8", *options]) == 0
+        return str(capsys.readouterr().out)
+
+    first = replies()
+    assert first.startswith("[1] ") and "\n[2] " in first
+    assert replies() == first != replies("--seed", "1")
+    greedy = replies("--temperature", "0")
+    assert greedy.split("\n[2] ")[0][4:] == greedy.split("\n[2] ")[1].rstrip("\n")
+    assert replies("--top-k", "1") == greedy
+
+
+def test_sample_says_when_a_reply_was_cut(nano: Path, capsys: Captured) -> None:
+    assert main(["sample", str(nano), "Hello", "--max-tokens", "1"]) == 0
+    assert "the reply was cut off; --max-tokens allows longer ones" in capsys.readouterr().err
+
+
+def chatted(nano: Path, typed: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert main(["chat", str(nano), "--max-tokens", "4", "--temperature", "0", *options]) == 0
+    return str(capsys.readouterr().out).splitlines()
+
+
+def test_chat_remembers_until_reset(nano: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def encode(self: object, messages: list[dict[str, str]]) -> tuple[int, ...]:
+        seen.append([message["role"] for message in messages])
+        return (7, 8, 9)
+
+    monkeypatch.setattr("burnish.data.chat.Chat.encode_prompt", encode)
+    out = chatted(nano, "One\n\n Two \n/reset\nThree\n/quit\nFour\n", capsys, monkeypatch)
+    assert seen == [["user"], ["user", "assistant", "user"], ["user"]], "an empty line asks nothing"
+    assert "(forgotten)" in out and not any(line.startswith("> ") for line in out)
+
+
+def test_chat_goes_on_after_a_prompt_that_does_not_fit(
+    nano: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * 3000 + "\nHi\n"))
+    assert main(["chat", str(nano), "--max-tokens", "2"]) == 0
+    captured = capsys.readouterr()
+    assert "(no reply: a prompt has 30" in captured.err and "/reset starts over" in captured.err
+    assert len(captured.out.splitlines()) == 1
+
+
+def test_chat_ends_calmly_at_ctrl_c(nano: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_prompt: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", interrupted)
+    assert main(["chat", str(nano)]) == 0
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,22 @@
+"""Names read from the sources are the names there are."""
+
+from __future__ import annotations
+
+from burnish.cli import names
+from burnish.core import algorithms
+from burnish.engines.pretrained import ALIASES
+from burnish.recipes.catalog import RECIPES
+from burnish.tasks.catalog import TASKS
+
+
+def test_names_are_those_of_the_tables() -> None:
+    assert set(names.algorithms()) == set(algorithms.table())
+    assert names.tasks() == list(TASKS)
+    assert names.models() == list(ALIASES)
+    assert list(names.recipes()) == list(RECIPES)
+
+
+def test_titles_are_the_first_lines() -> None:
+    for name, title in names.algorithms().items():
+        assert algorithms.notes()[name].splitlines()[0] == title
+    assert all("arXiv" in title for title in names.recipes().values())

@@ -1,0 +1,104 @@
+"""The recipes for the user's own data, end to end on a small file: they train, measure, and are done when done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from burnish.cli import main
+from burnish.errors import InputError
+from burnish.recipes.generic import context_length
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    rows = [
+        {"messages": [{"role": "user", "content": f"{i} + 1?"}, {"role": "assistant", "content": str(i + 1)}]}
+        for i in range(30)
+    ]
+    return write(tmp_path / "chat.jsonl", rows)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    (tmp_path / "my_reward.py").write_text(
+        "def score(completion, answer, level):\n"
+        "    assert answer.isdigit() and level == 1\n"
+        "    return {'digits': sum(c.isdigit() for c in completion) / 8, 'short': len(completion) < 6}\n"
+    )
+    return write(tmp_path / "prompts.jsonl", [{"prompt": f"{i}?", "answer": str(i), "level": 1} for i in range(20)])
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file() and "json" in p.suffix}
+
+
+def metrics(stage: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_sft(nano: Path, chat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    arguments = ["run", "sft", "--scale", "tiny", "--out", str(out), f"model={nano}", f"data={chat}", "fit.steps=15"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "27 rows" in printed and "⟦" in printed, "the plan, and one example with its trained tokens"
+    assert f"burnish chat {Path(out / '1-sft' / 'model')}"[-20:] in printed
+    assert len(metrics(out / "1-sft")) == 15
+    measured = json.loads((out / "summary.json").read_text())["1-sft"]["nll"]
+    assert measured["n"] == 3
+    assert measured["before"] > 4 and measured["after"] < measured["before"] - 1
+    assert measured["paired"]["low"] < measured["paired"]["difference"] < measured["paired"]["high"] < 0
+    assert (out / "1-sft" / "model" / "model.safetensors").is_file()
+    done = contents(out)
+    assert main(["run", "sft", "--scale", "tiny", "--out", str(out), "--resume"]) == 0
+    again = capsys.readouterr().out
+    assert "step 1/" not in again and "negative log-likelihood per token" in again, "only the result is shown again"
+    changed = {name for name, content in contents(out).items() if done[name] != content}
+    assert changed <= {"run.json"}, "which records when the run was opened"
+
+
+def test_grpo(nano: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    reward = f"reward={tmp_path}/my_reward.py:score"
+    arguments = ["run", "grpo", "--scale", "tiny", "--out", str(out), f"model={nano}", f"data={prompts}", reward]
+    assert main([*arguments, "rl.steps=3", "rl.eval_every=2", "heldout=4", "algo=dr-grpo"]) == 0
+    printed = capsys.readouterr().out
+    assert "held out, n = 4" in printed and "reward, step by step" in printed
+    found = metrics(out / "1-rl")
+    assert len(found) == 3 and {"reward/digits", "reward/short"} <= found[0].keys()
+    assert "kl/ref" not in found[0], "Dr. GRPO, by its name, has no KL"
+    assert "eval/reward" in found[1] and "eval/reward" not in found[0]
+    measured = json.loads((out / "summary.json").read_text())["1-rl"]["reward"]
+    assert measured["before"]["n"] == measured["after"]["n"] == 4
+    done = contents(out)
+    assert main(["run", "grpo", "--scale", "tiny", "--out", str(out), "--resume"]) == 0
+    assert "step 1/" not in capsys.readouterr().out
+    assert {name for name, content in contents(out).items() if done[name] != content} <= {"run.json", "summary.json"}
+
+
+def test_a_changed_file_runs_again(nano: Path, chat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    arguments = ["run", "sft", "--scale", "tiny", "--out", str(out)]
+    settings = [f"model={nano}", f"data={chat}", "fit.steps=1", "heldout=0"]
+    assert main([*arguments, *settings]) == 0
+    assert not (out / "0-before").exists(), "nothing was held out"
+    chat.write_text(chat.read_text().replace('"30"', '"31"'))
+    capsys.readouterr()
+    assert main([*arguments, "--resume"]) == 0
+    assert "1-sft runs again, because its arguments changed" in capsys.readouterr().out
+
+
+def test_the_context_is_what_the_configuration_says(nano: Path, tmp_path: Path) -> None:
+    assert context_length(nano) == 2048
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-model"}')
+    with pytest.raises(InputError, match=r"config\.json cannot be used"):
+        context_length(tmp_path)
