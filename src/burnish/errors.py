@@ -17,6 +17,6 @@ class TrainingHaltedError(RuntimeError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that does not exist, with the nearest one that does."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return InputError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")

@@ -33,6 +33,8 @@ from burnish.view import View
 __all__ = ["Artifact", "Run", "Stage"]
 
 RUN, STAGE, DONE, SUMMARY, LOCK = "run.json", "stage.json", "done.json", "summary.json", ".lock"
+METRICS = "metrics.jsonl"
+TOTALS = ("tokens/sampled", "tokens/trained")
 FIXED = ("recipe", "scale", "seed")
 
 
@@ -137,7 +139,9 @@ class Run:
             return _load(directory, found)
 
         def work() -> Any:
-            return self._perform(directory, digest, seed, lambda stage: fn(stage, *args, **kwargs))
+            # What is cached is an ingredient of the rehearsal, not its subject: a dry run computes it like any other run.
+            rehearsal = self._dry_run and not cache
+            return self._perform(directory, digest, seed, lambda stage: fn(stage, *args, **kwargs), rehearsal)
 
         return self._shared(directory, digest, work) if cache else work()
 
@@ -159,7 +163,7 @@ class Run:
         self.view.say(f"{directory.name} runs again, because {reason}; the old one is now {aside.name}")
         return None
 
-    def _perform(self, directory: Path, digest: str, seed: int, work: Callable[[Stage], Any]) -> Any:
+    def _perform(self, directory: Path, digest: str, seed: int, work: Callable[[Stage], Any], rehearsal: bool) -> Any:
         """Run a stage, keeping stage.json true about it however it ends."""
         files.make_directory(directory)
         began, before = time.monotonic(), float(_read(directory / STAGE).get("perf/seconds", 0.0))
@@ -174,7 +178,7 @@ class Run:
         status("running")
         sinks = open_sinks(self._sinks, directory, self._record)
         try:
-            result = work(Stage(directory, seed=seed, view=self.view, sinks=sinks, dry_run=self._dry_run))
+            result = work(Stage(directory, seed=seed, view=self.view, sinks=sinks, dry_run=rehearsal))
             done = {"hash": digest, "result": _store(directory, result)}
         except BaseException as error:
             # A full disk must not hide the error that is on its way.
@@ -182,10 +186,11 @@ class Run:
                 status("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         finally:
+            self.view.close()  # what is said from here on stands below the stage
             for sink in sinks:
                 sink.close()
         with signals.protected():
-            self.summary({directory.name: {"perf/seconds": status("done")}})
+            self.summary({directory.name: {"perf/seconds": status("done"), **_totals(directory / METRICS)}})
             files.write_json(directory / DONE, done)
         return _load(directory, done)
 
@@ -258,6 +263,14 @@ def _intact(directory: Path, done: Mapping[str, Any]) -> bool:
     if not isinstance(result, Artifact):
         return True
     return Path(result).exists() and Artifact.of(Path(result)).sha256 == result.sha256
+
+
+def _totals(metrics: Path) -> dict[str, float]:
+    """Sums over all steps of the metrics that count something."""
+    if not metrics.exists():
+        return {}
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    return {name: sum(line[name] for line in lines if name in line) for name in TOTALS if any(name in x for x in lines)}
 
 
 # --- what is recorded --------------------------------------------------------------------------

@@ -157,11 +157,11 @@ class Stage:
         """
         chosen = choose()
         record = self.directory / "decisions" / f"{name}.json"
-        if record.exists():
-            return config.from_yaml(chosen, record)
-        files.make_directory(record.parent)
-        files.write_json(record, config.plain(chosen))
-        return chosen
+        if not record.exists():
+            files.make_directory(record.parent)
+            files.write_json(record, config.plain(chosen))
+        # Read back also when it was written just now: a resume must not even see an int become a float.
+        return config.from_yaml(chosen, record)
 
     def export(self, model: Exportable, name: str = "model") -> Path:
         """Write ``model`` as the stage's result, all or nothing, and return its directory. Raises DiskFullError."""

@@ -101,7 +101,7 @@ class Rollout:
 
     ``mask`` is False on tokens the policy did not sample (environment tokens). ``rewards`` holds (position, value, part)
     with positions in this row; :attr:`reward` is their sum. ``version`` counts the optimizer steps the sampler's weights
-    had seen. ``train=False`` marks rows that only serve as a baseline.
+    had seen. ``train=False`` marks rows that only serve as a baseline. ``kept`` is the mass top-p and top-k kept per token.
     """
 
     prompt: tuple[int, ...]
@@ -115,6 +115,7 @@ class Rollout:
     version: int = 0
     finish: str = "eos"
     train: bool = True
+    kept: tuple[float, ...] = ()
 
     @property
     def reward(self) -> float:

@@ -70,7 +70,7 @@ def chatted(nano: Path, typed: str, capsys: Captured, monkeypatch: pytest.Monkey
 def test_chat_remembers_until_reset(nano: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
-    def encode(self: object, messages: list[dict[str, str]]) -> tuple[int, ...]:
+    def encode(_chat: object, messages: list[dict[str, str]]) -> tuple[int, ...]:
         seen.append([message["role"] for message in messages])
         return (7, 8, 9)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from burnish.cli import main
 from burnish.errors import TrainingHaltedError
 from burnish.recipes import grpo
+from burnish.run import Run, Stage
+from burnish.view import View
 
 Captured = pytest.CaptureFixture[str]
 Grpo = Callable[..., list[str]]
@@ -113,7 +117,7 @@ def test_replay_trains_on_saved_rollouts(arguments: Grpo, tmp_path: Path) -> Non
     rollouts = tmp_path / "run" / "1-rl" / "rollouts"
     (tmp_path / "reward.py").write_text("def score(completion):\n    raise RuntimeError('not asked again')\n")
     assert main(arguments("rl.steps=2", "--replay", str(rollouts), out=tmp_path / "again")) == 0
-    assert [s["loss"] for s in steps(tmp_path / "again")] == [s["loss"] for s in steps(tmp_path / "run")]
+    assert steps(tmp_path / "again") == steps(tmp_path / "run")
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -141,6 +145,22 @@ def test_the_program_itself_exits_with_the_code_and_without_noise(arguments: Grp
         "stopping", "stopped; what was done is kept. Continue with",
     ]  # fmt: skip
     assert "step 2/4" in done.stdout and "Warning" not in done.stdout
+
+
+def test_what_is_said_after_a_stage_stands_below_it(tmp_path: Path) -> None:
+    terminal = io.StringIO()
+    view = View(Console(file=terminal, force_terminal=True, width=80))
+    with Run.open(tmp_path / "run", view=view) as run:
+        run.stage(one_step, "0-work")
+        run.view.say("the end")
+    assert terminal.getvalue().rstrip().endswith("the end")
+    assert terminal.getvalue().rindex("0-work") < terminal.getvalue().rindex("the end")
+
+
+def one_step(stage: Stage) -> int:
+    stage.view.stage(stage.name, 1)
+    stage.log(1, {"loss": 1.0})
+    return 1
 
 
 def test_halted_training_is_exit_code_1(arguments: Grpo, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

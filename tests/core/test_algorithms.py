@@ -75,9 +75,7 @@ def test_rloo_by_hand() -> None:
         r[0] - (r[1] + r[2]) / 2, r[1] - (r[0] + r[2]) / 2, r[2] - (r[0] + r[1]) / 2,
         r[3] - (r[4] + r[5]) / 2, r[4] - (r[3] + r[5]) / 2, r[5] - (r[3] + r[4]) / 2,
     ]  # fmt: skip
-    assert advantage == pytest.approx(
-        [-0.5 - 1.5 * c, -0.5, 1 + 1.5 * c, -3 + c, -c / 2, 3 - c / 2], rel=1e-12
-    )
+    assert advantage == pytest.approx([-0.5 - 1.5 * c, -0.5, 1 + 1.5 * c, -3 + c, -c / 2, 3 - c / 2], rel=1e-12)
     value, gradient, _ = run(RLOO, case())
     a = advantage
     by_token = (a[0], a[0], a[1], a[2], a[3], a[4], a[4], a[5])
@@ -93,9 +91,7 @@ def test_grpo_by_hand() -> None:
     surrogate = [[s, 0.8 * s], [2 * s], [-2 * s], [2], [0, 0], [-1]]
     up, down = 0.5 - 1 + LN2, 2 - 1 - LN2  # k3 at u = +ln 2 and u = -ln 2
     divergence = [[0, 0], [up], [down], [0], [up, 0], [0]]
-    expected = sum(
-        (sum(x) + beta * sum(k)) / len(x) / 6 for x, k in zip(surrogate, divergence, strict=True)
-    )
+    expected = sum((sum(x) + beta * sum(k)) / len(x) / 6 for x, k in zip(surrogate, divergence, strict=True))
     assert value == pytest.approx(expected, rel=1e-13)
     # d/dlogp: -rho A where the clip lets go, plus beta (1 - e^-u): 1/2 at u = ln 2 and -1 at u = -ln 2
     slopes = [[s, 0], [2 * s + beta / 2], [-2 * s - beta], [2], [beta / 2, 0], [-1]]

@@ -162,5 +162,3 @@ def test_metrics_add_and_divide_once() -> None:
     total = add_metrics({"a": (1.0, 2.0)}, {"a": (2.0, 4.0), "b": (1.0, 0.0)})
     assert total == {"a": (3.0, 6.0), "b": (1.0, 0.0)}
     assert means(total) == {"a": 0.5}
-
-

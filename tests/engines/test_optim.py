@@ -237,11 +237,12 @@ def test_schedules_by_hand() -> None:
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
-def test_the_last_step_has_the_final_rate(shape: str) -> None:
+def test_the_final_rate_is_reached_after_the_last_step(shape: str) -> None:
     for warmup, total in ((0, 2), (0, 30), (1, 5), (4, 30)):
         schedule = Schedule(1.0, warmup=warmup, shape=shape, final=0.1)
-        assert schedule.at(total - 1, total) == pytest.approx(0.1, rel=1e-12)
-    assert Schedule(1.0, shape=shape).at(10, 21) == pytest.approx(0.5, rel=1e-12), "halfway is half"
+        assert schedule.at(total, total) == pytest.approx(0.1, rel=1e-12)
+        assert schedule.at(total - 1, total) > 0.1, "no step is wasted on the final rate"
+    assert Schedule(1.0, shape=shape).at(10, 20) == pytest.approx(0.5, rel=1e-12), "halfway is half"
 
 
 def test_a_run_of_warm_up_only_and_an_unknown_shape() -> None:

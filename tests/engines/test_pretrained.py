@@ -15,9 +15,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from burnish import files
 from burnish.engines import pretrained
 from burnish.engines.nano import TAGS, build_nano
-from burnish.engines.pretrained import RECORD, cache_dir, cached, file_sha256, resolve
+from burnish.engines.pretrained import RECORD, cached, resolve
 from burnish.errors import InputError
 
 needs_smollm2 = pytest.mark.skipif(
@@ -43,11 +44,11 @@ def test_cache_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("BURNISH_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache_dir() == tmp_path / ".cache" / "burnish"
+    assert files.cache_dir() == tmp_path / ".cache" / "burnish"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_dir() == tmp_path / "xdg" / "burnish"
+    assert files.cache_dir() == tmp_path / "xdg" / "burnish"
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "own"))
-    assert cache_dir() == tmp_path / "own"
+    assert files.cache_dir() == tmp_path / "own"
 
 
 def test_cached_builds_once_and_again_when_source_or_files_changed(
@@ -65,7 +66,7 @@ def test_cached_builds_once_and_again_when_source_or_files_changed(
     assert len(built) == 1
     record = json.loads((home / RECORD).read_text())
     assert record["source_sha256"] == "aa"
-    assert record["model_sha256"] == file_sha256(home / "model.safetensors")
+    assert record["model_sha256"] == files.sha256(home / "model.safetensors")
     capsys.readouterr()
     cached("toy", "bb", build)
     assert "another source" in capsys.readouterr().err
@@ -106,7 +107,7 @@ def test_nano_is_small_deterministic_and_leaves_the_global_generator_alone(tmp_p
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         build_nano(tmp_path / name, seed=seed)
     assert torch.equal(torch.rand(3), expected)
-    hashes = [file_sha256(tmp_path / name / "model.safetensors") for name in "abc"]
+    hashes = [files.sha256(tmp_path / name / "model.safetensors") for name in "abc"]
     assert hashes[0] == hashes[1] != hashes[2]
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
     assert model.num_parameters() <= 1_000_000
@@ -135,7 +136,7 @@ def test_nano_tokenizer(cache: Path) -> None:  # noqa: ARG001 - the fixture sets
 def test_smollm2_answers_and_its_tokenizer_round_trips(cache: Path) -> None:
     directory = resolve("smollm2-135m")
     assert directory.is_relative_to(cache)
-    assert json.loads((directory / RECORD).read_text())["model_sha256"] == file_sha256(directory / "model.safetensors")
+    assert json.loads((directory / RECORD).read_text())["model_sha256"] == files.sha256(directory / "model.safetensors")
     assert "quantization_config" not in json.loads((directory / "config.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(directory)
     for text in (

@@ -258,9 +258,7 @@ SHAPES = st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=3), min_size=
 
 @every_method
 @given(lengths=SHAPES, seed=st.integers(0, 99), data=st.data())
-@settings(
-    deadline=None, max_examples=4, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(deadline=None, max_examples=4, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 def test_ragged_rows_any_split(
     model: LocalModel, method: Method, lengths: list[list[int]], seed: int, data: st.DataObject
 ) -> None:

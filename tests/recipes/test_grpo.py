@@ -33,7 +33,7 @@ def test_a_file_is_split(tmp_path: Path) -> None:
 
 
 def test_prompts_come_from_one_place() -> None:
-    with pytest.raises(InputError, match="no prompts to train on: add either data=FILE .* or task=NAME"):
+    with pytest.raises(InputError, match=r"no prompts to train on: add either data=FILE .* or task=NAME"):
         tasks(TINY, None)
     with pytest.raises(InputError, match="both data and task"):
         tasks(replace(TINY, data="a.jsonl", task=Countdown()), None)
@@ -46,9 +46,9 @@ def test_algorithms_and_tasks_are_given_by_name() -> None:
     settings = config.apply(scales["laptop"], ["algo=rloo", "task=countdown", "task.most=2", "heldout=7"])
     assert (settings.algo, settings.task, settings.heldout) == (RLOO, Countdown(most=2), 7)
     assert config.apply(scales["laptop"], ["heldout=7.jsonl"]).heldout == "7.jsonl"
-    with pytest.raises(InputError, match="algo: unknown algorithm 'rlo'. Did you mean 'rloo'"):
+    with pytest.raises(InputError, match=r"algo: unknown algorithm 'rlo'. Did you mean 'rloo'"):
         config.apply(scales["laptop"], ["algo=rlo"])
-    with pytest.raises(InputError, match="task: unknown task 'countdwn'. Did you mean 'countdown'"):
+    with pytest.raises(InputError, match=r"task: unknown task 'countdwn'. Did you mean 'countdown'"):
         config.apply(scales["laptop"], ["task=countdwn"])
     with pytest.raises(InputError, match="task=5: expected"):
         config.apply(scales["laptop"], ["task=5"])
@@ -64,5 +64,5 @@ def test_every_recipe_has_three_scales_that_can_be_recorded(name: str) -> None:
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="unknown recipe 'gropo'. Did you mean 'grpo'"):
+    with pytest.raises(InputError, match=r"unknown recipe 'gropo'. Did you mean 'grpo'"):
         catalog.get("gropo")

@@ -58,7 +58,7 @@ def test_a_prompt_that_occurs_twice_is_never_held_out(tmp_path: Path) -> None:
     assert len(train) + len(heldout) == 40
     assert overlap(train, heldout) == []
     same = write(tmp_path / "b.jsonl", [{"prompt": "one"}] * 20)
-    with pytest.raises(InputError, match="its prompts occur several times: .*heldout=0"):
+    with pytest.raises(InputError, match=r"its prompts occur several times: .*heldout=0"):
         len(parts(Part, same, 5)[0])
     assert len(parts(Part, same, 0)[0]) == 20
 
@@ -123,7 +123,11 @@ def test_assistant_messages_at_the_end_are_not_part_of_the_prompt(tmp_path: Path
 
 
 def test_rows_that_cannot_be_graded_are_named(tmp_path: Path) -> None:
-    rows = [{"prompt": "a", "answer": "1", "level": 1}, {"prompt": "b", "level": 2}, {"prompt": "c", "answer": ""}]
+    rows: list[dict[str, Any]] = [
+        {"prompt": "a", "answer": "1", "level": 1},
+        {"prompt": "b", "level": 2},
+        {"prompt": "c", "answer": ""},
+    ]
     path = write(tmp_path / "a.jsonl", rows)
     with pytest.raises(InputError, match=r"2 of 3 rows have no column 'answer' \(the first is row 2; .*: level\)"):
         UserTask(Dataset(path)).require_grading()

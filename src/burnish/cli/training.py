@@ -47,6 +47,16 @@ class Order:
             settings = config.from_yaml(settings, self.config)
         return config.apply(settings, self.overrides)
 
+    def changed(self, scale: str | None, seed: int | None, overrides: list[str], config: Path | None) -> Order:
+        """The same with what is given in addition; None leaves things as they are."""
+        return Order(
+            self.recipe,
+            scale or self.scale,
+            self.seed if seed is None else seed,
+            (*(before for before in self.overrides if before not in overrides), *overrides),
+            str(config.absolute()) if config else self.config,
+        )
+
 
 def run(
     *,
@@ -74,14 +84,7 @@ def run(
     if replay is not None:
         changes.append(f"rl.replay={json.dumps(str(replay.absolute()))}")
     out = out or Path("runs") / f"{recipe}-{scale or DEFAULT_SCALE}"
-    before = _ordered(out) if resume else Order(recipe)
-    order = Order(
-        recipe,
-        scale or before.scale,
-        before.seed if seed is None else seed,
-        (*(change for change in before.overrides if change not in changes), *changes),
-        str(config.absolute()) if config else before.config,
-    )
+    order = (_begun_with(out, recipe) if resume else Order(recipe)).changed(scale, seed, changes, config)
     settings = order.settings()
     from burnish.view import View
 
@@ -100,13 +103,13 @@ def schema(*, recipe: Recipe, scale: Scale = None) -> None:
     print(json.dumps(config.schema(type(settings)), indent=2))
 
 
-def _ordered(out: Path) -> Order:
-    """What the run in ``out`` was begun with; the defaults where it was stopped before that was written."""
+def _begun_with(out: Path, recipe: str) -> Order:
+    """What the run in ``out`` was begun with. The defaults where it was stopped before that was written, or is a run of
+    another recipe, which is refused when it is opened.
+    """
     path = out / COMMAND
-    if not path.exists():
-        return Order("")
-    record = json.loads(path.read_bytes())
-    return Order(**{**record, "overrides": tuple(record["overrides"])})
+    record = json.loads(path.read_bytes()) if path.exists() else {"recipe": ""}
+    return Order(**{**record, "overrides": tuple(record["overrides"])}) if record["recipe"] == recipe else Order(recipe)
 
 
 def _rehearse(order: Order, settings: Any, view: View) -> None:

@@ -81,7 +81,8 @@ class GroupMean(_Memoryless):
         score = episodes.sums(rewards)
         count = episodes.group_sums(torch.ones_like(score)).clamp(min=1)
         centred = score - episodes.group_sums(score) / count
-        largest = score.new_zeros(len(score)).scatter_reduce(0, episodes.group, score.abs(), "amax")[episodes.group]
+        trained = score.abs() * episodes.train
+        largest = score.new_zeros(len(score)).scatter_reduce(0, episodes.group, trained, "amax")[episodes.group]
         centred = torch.where(centred.abs() <= 1e-12 * largest, 0.0, centred)
         if self.std:
             deviation = (episodes.group_sums(centred.square()) / (count - 1).clamp(min=1)).sqrt()

@@ -47,8 +47,10 @@ class PolicyLoss:
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
         assert batch.advantages is not None
-        logprobs, weights = outputs.logprobs, batch.weights["policy"].to(outputs.logprobs.dtype)
         mask = batch.mask & batch.train[:, None]
+        batch, outputs = _chosen(batch, outputs, mask)
+        logprobs, weights = outputs.logprobs, batch.weights["policy"].to(outputs.logprobs.dtype)
+        assert batch.advantages is not None
         per_token, metrics = self.surrogate(logprobs, batch.old_logprobs, batch.advantages.to(logprobs.dtype), mask)
         metrics = {**metrics, **_watch(outputs, batch, mask)}
         if self.kl is not None:
@@ -57,7 +59,22 @@ class PolicyLoss:
         if self.entropy:
             per_token = per_token - self.entropy * outputs.entropy
         loss = (weights * per_token).sum()
-        return loss, {**metrics, "loss": (float(loss.detach()), 0.0)}
+        return loss, {**metrics, "loss": _sums(per_token, mask)}
+
+
+def _chosen(batch: Batch, outputs: Outputs, mask: Tensor) -> tuple[Batch, Outputs]:
+    """Log-probs of tokens outside the mask set to 0: an exp() of theirs may overflow, and 0 * inf is not 0."""
+
+    def only(values: Tensor | None) -> Tensor | None:
+        return None if values is None else torch.where(mask, values, 0.0)
+
+    batch = replace(
+        batch,
+        old_logprobs=only(batch.old_logprobs),
+        ref_logprobs=only(batch.ref_logprobs),
+        sampler_logprobs=only(batch.sampler_logprobs),
+    )
+    return batch, replace(outputs, logprobs=torch.where(mask, outputs.logprobs, 0.0))
 
 
 def _watch(outputs: Outputs, batch: Batch, mask: Tensor) -> Metrics:

@@ -74,6 +74,7 @@ def minibatches(batch: Batch, count: int, key: int) -> Iterator[Batch]:
         yield batch
         return
     groups = torch.unique(batch.groups)
+    count = min(count, len(groups))
     order = groups[torch.from_numpy(keys.permutation(key, len(groups)))]
     for part in torch.tensor_split(order, count):
         yield batch.select(torch.nonzero(torch.isin(batch.groups, part)).squeeze(1))

@@ -26,7 +26,6 @@ RECIPES: dict[Kind, tuple[str, ...]] = {
     "messages": ("sft", "grpo"),
     "prompt-completion": ("sft", "grpo"),
     "prompt-only": ("grpo",),
-    "language-modelling": ("sft",),
 }
 
 

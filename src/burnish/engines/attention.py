@@ -147,7 +147,7 @@ class Packed:
 
         def rows(x: Tensor) -> Tensor:
             taken = x[0].index_select(1, spread.flatten())
-            return taken.view(len(taken), count, longest, -1).transpose(0, 1)
+            return taken.view(len(taken), count, longest, taken.shape[-1]).transpose(0, 1)
 
         def behind(prompt: Tensor, x: Tensor) -> Tensor:
             return torch.cat([prompt.expand(count, -1, -1, -1), rows(x)], dim=2)
@@ -156,7 +156,7 @@ class Packed:
         return [head, tail.transpose(0, 1).flatten(1, 2).index_select(1, gather).unsqueeze(0)]
 
     def _index(self, number: int, segment: Segment, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """``spread`` [G, S] packed positions of each completion, padded with its own first position;
+        """``spread`` [G, S] packed positions of each completion, padded with the prompt's first position;
         ``gather`` the real entries of the flattened [G, S]; ``allowed`` [S, P + S] the mask. Computed once per plan.
         """
         if number not in self._spread:
@@ -164,7 +164,7 @@ class Packed:
             starts = segment.start + segment.prompt + lengths.cumsum(0) - lengths
             step = torch.arange(int(lengths.max()))
             real = step < lengths[:, None]
-            spread = torch.where(real, starts[:, None] + step, starts[:, None])
+            spread = torch.where(real, starts[:, None] + step, segment.start)
             allowed = torch.ones(len(step), segment.prompt + len(step), dtype=torch.bool).tril(segment.prompt)
             gather = real.flatten().nonzero().squeeze(1)
             self._spread[number] = (spread.to(device), gather.to(device), allowed.to(device))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -73,6 +73,17 @@ def fastest_dtype(device: str) -> str:
 
 def load_network(directory: Path, dtype: str, device: str) -> nn.Module:
     """The causal language model of a Hugging Face directory, with this engine's attention and no dropout."""
+    try:
+        return _load_network(directory, dtype, device)
+    except InputError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"{directory} holds no usable model ({error}): it needs config.json and model.safetensors"
+        ) from error
+
+
+def _load_network(directory: Path, dtype: str, device: str) -> nn.Module:
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     for name in ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout"):
         if getattr(config, name, 0):
@@ -175,13 +186,15 @@ class LocalModel:
         valid = valid.to(self.device)
 
         def rows(values: Tensor) -> Tensor:
-            return values.new_zeros(valid.shape).masked_scatter(valid, values).index_select(0, back)
+            laid = values.new_zeros(*valid.shape, *values.shape[1:]).index_put((valid,), values)
+            return laid.index_select(0, back)
 
         heads = {}
         for name, head in self.heads.items():
-            value = rows(head(states.to(head.weight.dtype)).squeeze(-1))
-            last = (batch.lengths - 1).to(self.device)[:, None]
-            heads[name] = value if self._at[name] == "tokens" else value.gather(1, last).squeeze(1)
+            value = head(states.to(head.weight.dtype))
+            value = rows(value.squeeze(-1) if head.out_features == 1 else value)
+            every, last = torch.arange(len(value), device=self.device), (batch.lengths - 1).to(self.device)
+            heads[name] = value if self._at[name] == "tokens" else value[every, last]
         return Outputs(rows(logprobs), rows(entropy), heads)
 
     @torch.no_grad()
@@ -247,7 +260,7 @@ class LocalModel:
     def restore(self, directory: Path) -> None:
         """The exact state of :meth:`checkpoint`, copied into this model's own storage."""
         saved = load_file(directory / "masters.safetensors")
-        if saved.keys() != self.masters.params.keys():
+        if {n: t.shape for n, t in saved.items()} != {n: p.shape for n, p in self.masters.params.items()}:
             raise InputError(f"{directory} was written by another model or adapter; start the stage again without it")
         with torch.no_grad():
             for name, value in saved.items():
@@ -271,9 +284,9 @@ class LocalModel:
         self.chat.tokenizer.save_pretrained(directory)
         if self.engine.adapter:
             adapter, settings = lora.peft_adapter(self.adapted, self.engine.adapter, str(self.directory))
-            (directory / "adapter").mkdir()
-            files.write_safetensors(directory / "adapter" / "adapter_model.safetensors", adapter, {"format": "pt"})
-            files.write_text(directory / "adapter" / "adapter_config.json", json.dumps(settings, indent=2))
+            folder = files.make_directory(directory / "adapter")
+            files.write_safetensors(folder / "adapter_model.safetensors", adapter, {"format": "pt"})
+            files.write_json(folder / "adapter_config.json", settings)
 
 
 class Reference:

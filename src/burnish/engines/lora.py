@@ -54,7 +54,7 @@ class LoRALinear(nn.Module):
     def __init__(self, linear: nn.Linear, lora: LoRA, generator: torch.Generator) -> None:
         super().__init__()
         self.base = linear.weight.detach()
-        self.bias = None if linear.bias is None else linear.bias.detach()
+        self.bias = linear.bias  # frozen, but a parameter: it belongs to the weights that are exported and counted
         self.weight = self.base.clone()
         self.scale = lora.alpha / lora.rank
         self.plain = False

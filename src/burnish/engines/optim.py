@@ -33,8 +33,8 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate by step: linear ``warmup`` steps up to ``lr``, then "constant", "linear" or "cosine" down to
-    ``final * lr`` at the last step."""
+    """Learning rate by step: linear ``warmup`` steps up to ``lr``, then "constant", or "linear" or "cosine" down towards
+    ``final * lr``, which is reached after the last step: no step is spent at a rate of zero."""
 
     lr: float
     warmup: int = 0
@@ -132,4 +132,5 @@ def state_tensors(optimizer: torch.optim.Optimizer, masters: Masters) -> dict[st
 def load_state_tensors(optimizer: torch.optim.Optimizer, masters: Masters, tensors: Mapping[str, Tensor]) -> None:
     for key, value in tensors.items():
         name, _, entry = key.rpartition(":")
-        optimizer.state[masters.params[name]][entry] = value.clone()
+        param = masters.params[name]
+        optimizer.state[param][entry] = value.clone() if entry == "step" else value.to(param.device, copy=True)

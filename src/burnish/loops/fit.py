@@ -156,6 +156,7 @@ def _announce(stage: Stage, policy: LocalModel, rows: Sequence[Row], cfg: FitCon
 
 def _speed(tokens: int, seconds: float) -> dict[str, float]:
     return {
+        "tokens/trained": tokens,
         "perf/time_step": seconds,
         "perf/train_tokens_per_s": tokens / seconds,
         "perf/memory_peak_gb": peak_memory_gb(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from burnish.core.logprobs import CHUNK_ELEMENTS
 from burnish.engines.local import DTYPES, LocalModel
 
 
@@ -59,8 +60,6 @@ def memory_plan(model: LocalModel, *, tokens: int, rows: int, row_tokens: int, r
     own_master = 0 if model.adapted or width >= 4 else 4
     per_layer = width * (10 * hidden + 4 * feed)
     kept = layers * width * hidden + per_layer if model.engine.activation_checkpointing else passed * per_layer
-    from burnish.core.logprobs import CHUNK_ELEMENTS
-
     return MemoryPlan(
         process=PROCESS_BYTES,
         weights=copies * total * width,

@@ -55,6 +55,14 @@ class RLConfig:
     checkpoint_every: int = 10
     replay: str = ""
 
+    def __post_init__(self) -> None:
+        if self.sampling.temperature <= 0:
+            raise ValueError("training samples at a temperature above 0: a greedy policy has no gradient")
+        if not 1 <= self.minibatches <= self.prompts:
+            raise ValueError(f"{self.minibatches} minibatches of whole groups need as many prompts, not {self.prompts}")
+        if min(self.steps, self.prompts, self.group, self.epochs, self.checkpoint_every) < 1:
+            raise ValueError("steps, prompts, group, epochs and checkpoint_every are at least 1")
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -117,7 +125,10 @@ def rl(
                 metrics, seen = _update(policy, batch, algo, cfg, state.step, stage, critical)
                 state = _advance(state, algo, batch, metrics)
                 times = {"rollout": rolled - started, "train": time.perf_counter() - rolled}
-                numbers = {**means(add_metrics(metrics, _describe(groups, batch, algo))), **_speed(batch, times)}
+                numbers = {
+                    **means(add_metrics(metrics, _describe(groups, batch, algo))),
+                    **_speed(batch, int(batch.mask[seen.rows].sum()), times),
+                }
                 if heldout and cfg.eval_every and state.step % cfg.eval_every == 0:
                     numbers |= _measure(sampler, policy, heldout, cfg)
                 stage.log(state.step, numbers)
@@ -148,6 +159,10 @@ def _announce(stage: Stage, policy: LocalModel, algo: Algorithm, cfg: RLConfig) 
         f"{cfg.engine.token_budget} tokens",
         "in all": f"{cfg.steps} steps, {cfg.steps * rollouts} rollouts",
     }
+    if cfg.sampling.top_k or cfg.sampling.top_p < 1:
+        lines["beware"] = (
+            "top_k and top_p sample from a truncated policy, which biases the gradient; leave them out to train"
+        )
     report.model_plan(stage, policy, memory, lines)
     return memory
 
@@ -233,9 +248,12 @@ def _describe(groups: Sequence[Group], batch: Batch, algo: Algorithm) -> Metrics
     }
 
 
-def _speed(batch: Batch, times: dict[str, float]) -> dict[str, float]:
+def _speed(batch: Batch, trained: int, times: dict[str, float]) -> dict[str, float]:
+    """Token counts of the step and what cannot repeat: seconds, tokens per second, memory in 10^9 bytes."""
     tokens = int(batch.lengths.sum())
     return {
+        "tokens/sampled": tokens,
+        "tokens/trained": trained,
         **{f"perf/time_{phase}": seconds for phase, seconds in times.items()},
         "perf/time_step": sum(times.values()),
         "perf/rollout_tokens_per_s": tokens / times["rollout"],

@@ -83,7 +83,16 @@ def _rollout(
     prompt: tuple[int, ...], c: Completion, reward: Reward, *, group: int, episode: int, version: int
 ) -> Rollout:
     return Rollout(
-        prompt, c.tokens, (True,) * len(c.tokens), c.logprobs, reward, group, episode, version=version, finish=c.finish
+        prompt,
+        c.tokens,
+        (True,) * len(c.tokens),
+        c.logprobs,
+        reward,
+        group,
+        episode,
+        version=version,
+        finish=c.finish,
+        kept=c.kept,
     )
 
 
@@ -121,6 +130,7 @@ def rollout_table(
         "rewards": [[part._asdict() for part in r.rewards] for r in rollouts],
         "advantages": _lists(batch.advantages, batch),
         "sampler_logprobs": [list(r.sampler_logprobs) for r in rollouts],
+        "kept": [list(r.kept) for r in rollouts],
         "old_logprobs": _lists(batch.old_logprobs, batch),
         "logprobs": _lists(trainer.get("logprobs"), batch),
         "ref_logprobs": _lists(batch.ref_logprobs, batch),
@@ -136,7 +146,7 @@ _TYPES: dict[str, pa.DataType] = {
     "token_ids": pa.list_(pa.int32()),
     "rewards": pa.list_(_PART),
     **dict.fromkeys(
-        ("advantages", "sampler_logprobs", "old_logprobs", "logprobs", "ref_logprobs", "entropy", "values"),
+        ("advantages", "sampler_logprobs", "kept", "old_logprobs", "logprobs", "ref_logprobs", "entropy", "values"),
         pa.list_(pa.float64()),
     ),
 }
@@ -165,7 +175,7 @@ def _group(rows: list[dict[str, Any]]) -> Group:
         Rollout(
             tuple(row["prompt_ids"]), tuple(row["token_ids"]), tuple(row["mask"]), tuple(row["sampler_logprobs"]),
             tuple(RewardPart(**part) for part in row["rewards"]), row["group"], row["episode"], row["turn"],
-            row["version"], row["finish"], row["train"],
+            row["version"], row["finish"], row["train"], tuple(row["kept"]),
         )
         for row in rows
     )  # fmt: skip

@@ -83,7 +83,9 @@ def tasks(s: Grpo, reward: UserReward | None) -> tuple[Task, Measured | None, Me
         raise InputError(f"grpo has {given}: add either data=FILE (JSONL, JSON or Parquet with prompts) or task=NAME.")
     if s.task is not None:
         if s.heldout is not None:
-            raise InputError(f"heldout={s.heldout} is for data files: leave it out, a task has held-out splits of its own.")
+            raise InputError(
+                f"heldout={s.heldout} is for data files: leave it out, a task has held-out splits of its own."
+            )
         return s.task, s.task.with_split("dev"), s.task.with_split("test")
     train, heldout = parts(partial(UserTask, grader=reward), s.data, s.heldout)
     return train, heldout, heldout

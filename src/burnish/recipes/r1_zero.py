@@ -14,8 +14,9 @@ What differs here from the paper, scale by scale:
   itself (a base rate near zero gives nothing to reinforce), so accuracy alone is rewarded. LoRA on the last layers, no KL
   and no reference: the run is minutes long.
 - ``paper`` has the published numbers: learning rate 3e-6, KL .001 against a reference, 16 completions a question, 32
-  questions an update, temperature 1, 32,768 tokens, 10,400 updates, 16 of them for each rollout of 8,192. The clip range and the form of the aggregation are those of
-  our GRPO. Not done: refreshing the reference every 400 steps, and the longer limit after step 8,200.
+  questions an update, temperature 1, 32,768 tokens, 10,400 updates, 16 for each rollout of 8,192. The clip range and the
+  aggregation are those of our GRPO. Not done: refreshing the reference every 400 updates, and the longer limit after
+  update 8,200.
 """
 
 from __future__ import annotations

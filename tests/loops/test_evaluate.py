@@ -1,0 +1,82 @@
+"""Evaluation: intervals, pass@k, fixed items and fixed randomness."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from bandit import Bandit
+
+from burnish.engines.decode import LocalSampler
+from burnish.engines.local import Engine, LocalModel
+from burnish.errors import InputError
+from burnish.loops.evaluate import EvalConfig, distinct, evaluate, paired, pass_at_k, run_items, summarise, wilson
+from burnish.run import Run
+from burnish.types import Sampling
+from burnish.view import View
+from tiny import two_token_model
+
+ENGINE = Engine(dtype="float32", device="cpu")
+
+
+def test_wilson_interval_solves_its_own_equation() -> None:
+    for successes, n in ((0, 10), (3, 10), (168, 200), (10, 10)):
+        low, high = wilson(successes, n)
+        share = successes / n
+        assert -1e-12 < low <= share + 1e-12 and share - 1e-12 <= high < 1 + 1e-12
+        for edge in (edge for edge in (low, high) if 1e-9 < edge < 1 - 1e-9):
+            assert abs(share - edge) == pytest.approx(1.959963984540054 * math.sqrt(edge * (1 - edge) / n))
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_pass_at_k_is_the_share_of_k_subsets_with_a_right_answer() -> None:
+    for samples, correct, k in ((5, 2, 1), (5, 2, 3), (6, 0, 2), (4, 4, 2), (6, 5, 3)):
+        right = [i < correct for i in range(samples)]
+        subsets = list(combinations(right, k))
+        assert pass_at_k(samples, correct, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+def test_paired_difference_is_narrower_than_unpaired_where_items_agree() -> None:
+    found = paired([0, 0, 1, 1], [0, 1, 1, 1])
+    assert found["difference"] == pytest.approx(0.25)
+    assert found["high"] - found["difference"] == pytest.approx(1.959963984540054 * 0.5 / 2)
+    same = paired([0, 1, 0], [0, 1, 0])
+    assert (same["low"], same["high"]) == (0, 0)
+
+
+def test_the_same_items_see_the_same_randomness_and_repeats_are_dropped(tmp_path: Path) -> None:
+    model = LocalModel(two_token_model(tmp_path, seed=1), ENGINE)
+    sampler = LocalSampler(model)
+
+    def once() -> list[tuple[str, ...]]:
+        items = run_items(sampler, model.chat, Bandit(), n=4, samples=8, sampling=Sampling(max_tokens=2), key=5)
+        return [item.completions for item in items]
+
+    first = once()
+    assert first == once()
+    assert len(first) == 2, "four items, two different prompts"
+    assert len({*first[0]}) > 1, "samples of one item differ"
+    with pytest.raises(InputError, match="has 4 items, fewer than the 5 to evaluate"):
+        distinct(Bandit(), 5)
+
+
+def test_summary_of_known_scores(tmp_path: Path) -> None:
+    model = LocalModel(two_token_model(tmp_path, seed=3), ENGINE)
+    items = run_items(LocalSampler(model), model.chat, Bandit(), n=2, samples=4, sampling=Sampling(max_tokens=1), key=1)
+    found = summarise(items, ks=(1, 2, 4))
+    rates = [sum(s["accuracy"] for s in item.scores) / 4 for item in items]
+    assert found["accuracy"]["mean"] == pytest.approx(sum(rates) / 2)
+    assert found["accuracy/pass@4"]["mean"] == pytest.approx(sum(r > 0 for r in rates) / 2)
+    assert "accuracy/pass@1" not in found and found["n"] == 2
+    assert found["length/mean"] == 1
+
+
+def test_the_stage_returns_every_completion(tmp_path: Path) -> None:
+    model = two_token_model(tmp_path / "m", seed=3)
+    cfg = EvalConfig(n=2, samples=2, sampling=Sampling(max_tokens=1), engine=ENGINE)
+    with Run.open(tmp_path / "r", recipe="t", scale="tiny", config=cfg, seed=0, view=View(quiet=True)) as run:
+        found = run.stage(evaluate, "e", model, Bandit(), cfg=cfg)
+    assert [len(item["completions"]) for item in found["items"]] == [2, 2]
+    assert set(found["summary"]["accuracy"]) == {"mean", "low", "high", "n"}
