@@ -44,6 +44,7 @@ ELSEWHERE = {
     "engines/gguf": "engines/test_pretrained.py",
     "engines/nano": "engines/test_pretrained.py",
     "tasks/checks": "tasks/test_arithmetic.py",
+    "recipes/catalog": "recipes/test_grpo.py",
 }
 """Modules without a test module of their own name, and the test module that exercises them."""
 

@@ -46,6 +46,7 @@ def test_the_rehearsal_says_what_there_is_to_learn() -> None:
     mixed = report.rehearsal_summary([group(0, 1, 0, 0), group(1, 1, 1, 1)])
     assert "mean reward 0.625, best 1.000" in mixed and "0.62" in mixed and "zero variance 1/2" in mixed
     assert "nothing to learn from" not in mixed
+    assert "unknown: all rewards are equal" in report.rehearsal_summary([group(0, 0)])
     assert "nothing to learn from" in report.rehearsal_summary([group(0, 0), group(1, 1)])
 
 
@@ -70,6 +71,6 @@ def test_what_was_learned(tmp_path: Path) -> None:
     text = screen.export_text()
     assert "n = 4" in text and "0.250 [0.000, 1.000]" in text and "+0.500" in text
     assert "0.00 ▁▃▅▆█ 1.00" in text or "0.00 ▁▃▄▆█ 1.00" in text
-    assert "before  'c0'  (wrong)" in text and "after   'c1'  (right)" in text
+    assert "before  'c0'  (accuracy 0)" in text and "after   'c1'  (accuracy 1)" in text
     assert "burnish chat" in text
     assert json.loads((tmp_path / "r" / "summary.json").read_text())["s"]["accuracy"]["paired"]["difference"] == 0.5

@@ -57,7 +57,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (by default that of the process) and return its exit code."""
-    _quiet_libraries()
+    _prepare_libraries()
     try:
         app(None if arguments is None else list(arguments))
     except SystemExit as stop:
@@ -71,8 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _quiet_libraries() -> None:
-    """What libraries warn about is of no use to who types commands. Set before they are imported."""
+def _prepare_libraries() -> None:
+    """Settings that libraries read when they are imported.
+
+    What they warn about is of no use to who types commands. GNU OpenMP threads spin for long while they wait for each
+    other; beside any other busy process that costs far more than it gains (benchmarks/spin.py measures it).
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", module=NOISY)

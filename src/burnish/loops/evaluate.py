@@ -156,7 +156,7 @@ def evaluate(stage: Stage, model: Path, task: Measured, *, cfg: EvalConfig) -> d
         return {"summary": {}, "items": []}
     engine = replace(stage.decide("engine", cfg.engine.resolved), adapter=None)
     policy = LocalModel(Path(model), engine)
-    stage.view.say(f"{stage.name}: {cfg.n} items, {cfg.samples} completions each")
+    stage.view.say(f"{stage.name}: {cfg.n} items, {cfg.samples} completion{'s' * (cfg.samples > 1)} each")
     key = keys.derive("evaluate")
     items = run_items(
         LocalSampler(policy), policy.chat, task, n=cfg.n, samples=cfg.samples, sampling=cfg.sampling, key=key

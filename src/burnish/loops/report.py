@@ -97,8 +97,103 @@ def _interval(value: dict[str, float]) -> str:
 
 
 def _shown(item: dict[str, Any]) -> str:
-    mark = "right" if next(iter(item["scores"][0].values())) >= 1 else "wrong"
-    return f"{item['completions'][0]!r}  ({mark})"
+    name, score = next(iter(item["scores"][0].items()))
+    return f"{item['completions'][0]!r}  ({name} {score:g})"
+
+
+def _sparkline(metrics: Path) -> str:
+    """The mean reward of each step as one row of bars, with its first and last value."""
+    rewards = [json.loads(line)["reward/mean"] for line in metrics.read_text(encoding="utf-8").splitlines()]
+    low, high = min(rewards), max(rewards)
+    bars = "".join("▁▂▃▄▅▆▇█"[round(7 * (r - low) / (high - low or 1))] for r in rewards)
+    return f"{rewards[0]:.2f} {bars} {rewards[-1]:.2f}"
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def rehearse(stage: Stage, model: LocalModel, task: Task, reward: RewardFunction, cfg: RLConfig) -> None:
+    """Sample a few prompts, print completions and rewards, the base rate and the share of groups with nothing to learn."""
+    groups = draw_groups(
+        LocalSampler(model), model.chat, task, reward, draws=range(min(4, cfg.prompts)), size=cfg.group,
+        sampling=cfg.sampling, seed=stage.seed, version=0,
+    )  # fmt: skip
+    for group in groups:
+        stage.view.say(Text("\n" + group.example.messages[-1]["content"], style="bold"))
+        for rollout, text in list(zip(group.rollouts, group.texts, strict=True))[:3]:
+            parts = "  ".join(f"{p.part} {p.value:g}" for p in rollout.rewards)
+            stage.view.say(
+                Text(f"  {rollout.reward:6.3f}  {text!r}  ({parts}; {len(rollout.tokens)} tokens, {rollout.finish})")
+            )
+    stage.view.say(rehearsal_summary(groups))
+    raise DryRunFinished
+
+
+def rehearsal_summary(groups: Sequence[Group]) -> str:
+    """Mean reward, base rate (the share of completions at the best reward seen, if that is above the worst), and the share
+    of groups whose rewards are all equal.
+    """
+    rewards = [[r.reward for r in g.rollouts] for g in groups]
+    flat = [r for group in rewards for r in group]
+    equal = sum(max(group) - min(group) < 1e-12 for group in rewards)
+    best, worst = max(flat), min(flat)
+    rate = (
+        f"{sum(r >= best - 1e-12 for r in flat) / len(flat):.2f}" if best > worst else "unknown: all rewards are equal"
+    )
+    verdict = ""
+    if equal == len(groups):
+        verdict = (
+            "\nEvery group has equal rewards, so there is nothing to learn from: choose easier prompts, a larger group, "
+            "or a reward with partial credit."
+        )
+    return (
+        f"\nmean reward {sum(flat) / len(flat):.3f}, best {best:.3f}; base rate (share at the best reward) {rate}; "
+        f"groups with zero variance {equal}/{len(groups)}{verdict}"
+    )
+
+
+def learned(run: Run, model: Artifact, before: dict[str, Any], after: dict[str, Any], *, stage: str) -> None:
+    """The end of a run: accuracy before and after on the same items, the reward curve, three prompts, what to do next."""
+    found = {name: value for name, value in after["summary"].items() if isinstance(value, dict)}
+    table = Table(box=None, padding=(0, 2), title=f"\nheld out, n = {after['summary']['n']}", title_justify="left")
+    for column in ("", "before", "after", "difference on the same items"):
+        table.add_column(column)
+    for name, value in found.items():
+        change = paired(_scores(before, name), _scores(after, name))
+        table.add_row(
+            name, _interval(before["summary"][name]), _interval(value),
+            f"{change['difference']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]",
+        )  # fmt: skip
+        run.summary({stage: {name: {"before": before["summary"][name], "after": value, "paired": change}}})
+    run.view.say(table)
+    run.view.say("\nreward, step by step  " + _sparkline(run.directory / stage / "metrics.jsonl"))
+    for old, new in list(zip(before["items"], after["items"], strict=True))[:3]:
+        run.view.say(Text(f"\n{old['prompt']}", style="bold"))
+        run.view.say(Text(f"  before  {_shown(old)}\n  after   {_shown(new)}"))
+    short = os.path.relpath(model)
+    prompt = after["items"][0]["prompt"].replace('"', "'")
+    run.view.say(
+        f"\nThe run is in {os.path.relpath(run.directory)}; the model in {short} loads in transformers and vLLM.\n"
+        f'Talk to it:         burnish chat {short}\nAsk it once:        burnish sample {short} "{prompt}"'
+    )
+
+
+def _scores(result: dict[str, Any], name: str) -> list[float]:
+    return [sum(s[name] for s in item["scores"]) / len(item["scores"]) for item in result["items"]]
+
+
+def _interval(value: dict[str, float]) -> str:
+    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _shown(item: dict[str, Any]) -> str:
+    name, score = next(iter(item["scores"][0].items()))
+    return f"{item['completions'][0]!r}  ({name} {score:g})"
 
 
 def _sparkline(metrics: Path) -> str:
