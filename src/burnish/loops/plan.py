@@ -76,9 +76,7 @@ def describe_model(model: LocalModel) -> str:
     if model.engine.adapter:
         layers = model.engine.adapter.layers
         how = f"LoRA rank {model.engine.adapter.rank} on {f'the last {layers}' if layers else 'all'} layers"
-    device = (
-        f"{model.engine.device}, {torch.get_num_threads()} threads"
-        if model.engine.device == "cpu"
-        else model.engine.device
-    )
+    device, threads = model.engine.device, torch.get_num_threads()
+    if device == "cpu":
+        device += f", {threads} thread{'s' * (threads > 1)}"
     return f"{total / 1e6:.1f}M parameters, {trained / 1e6:.2f}M trained ({how}), {model.engine.dtype} on {device}"
