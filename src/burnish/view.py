@@ -33,11 +33,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} m {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
 
 
+def _console() -> Console:
+    """The terminal as wide as it is; a file or a pipe 120 columns wide, so that tables are not broken at 80."""
+    found = Console(soft_wrap=False)
+    return found if found.is_terminal else Console(soft_wrap=False, width=120)
+
+
 class View:
     """Progress of one stage at a time. ``quiet`` prints nothing at all; the run directory still has everything."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
-        self._console = console or Console(soft_wrap=False)
+        self._console = console or _console()
         self._quiet = quiet
         self._in_terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live: Live | None = None

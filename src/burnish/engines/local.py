@@ -251,6 +251,10 @@ class LocalModel:
         own = {name: p.detach() for name, p in self.network.named_parameters() if "lora_" not in name}
         return own | {f"{name}.weight": layer.weight for name, layer in self.adapted.items()}
 
+    def state_bytes(self) -> int:
+        """The size of a checkpoint: masters and two moments."""
+        return 3 * sum(p.numel() * p.element_size() for p in self.masters.params.values())
+
     def checkpoint(self, directory: Path) -> None:
         """Masters and optimizer state; the base weights stay where they are and are not copied."""
         state = optim.state_tensors(self.optimizer, self.masters)

@@ -100,8 +100,7 @@ def fit(
             if state.step == begun + 1:
                 report.step_time(stage, seconds, total - state.step)
     except Interrupted:
-        policy.discard_gradient()
-        stage.checkpoint(state.step, {"policy": policy}, {"loop": asdict(state)})
+        report.save_and_leave(stage, policy, state.step, asdict(state))
         raise
     report.memory_check(stage, memory)
     return stage.export(policy)

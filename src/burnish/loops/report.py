@@ -20,9 +20,14 @@ from burnish.loops.rollouts import Group, RewardFunction, draw_groups
 from burnish.run import Artifact, Run
 from burnish.stage import Stage
 from burnish.types import Batch, Task
+from burnish.view import duration
 
 if TYPE_CHECKING:
     from burnish.loops.rl import RLConfig
+
+
+WRITE_SPEED = 150e6
+"""Bytes a second of writing, hashing and syncing a checkpoint: a cautious guess, used to say how long to wait."""
 
 
 class DryRunFinished(Exception):  # noqa: N818 - not an error: the rehearsal is over and nothing was trained
@@ -52,7 +57,7 @@ def first_example(stage: Stage, model: LocalModel, batch: Batch) -> None:
 
 def step_time(stage: Stage, seconds: float, remaining: int) -> None:
     stage.view.say(
-        Text(f"one step took {seconds:.1f} s; {remaining} to go: about {clock(seconds * remaining)}", style="dim")
+        Text(f"one step took {seconds:.1f} s; {remaining} to go: about {duration(seconds * remaining)}", style="dim")
     )
 
 
@@ -60,6 +65,20 @@ def memory_check(stage: Stage, predicted: MemoryPlan) -> None:
     """Print what memory was predicted and what was used."""
     used = peak_memory_gb()
     stage.view.say(Text(f"memory: {used:.1f} GB at the peak, {predicted.total / 1e9:.1f} GB predicted", style="dim"))
+
+
+def save_and_leave(stage: Stage, policy: LocalModel, step: int, loop: dict[str, Any]) -> None:
+    """The checkpoint of an interrupted run: the state after its last complete step, without the unfinished one.
+
+    Says how long the wait will be where it is more than a few seconds.
+    """
+    policy.discard_gradient()
+    seconds = policy.state_bytes() / WRITE_SPEED
+    if seconds > 5:
+        stage.view.say(
+            f"writing {policy.state_bytes() / 1e9:.1f} GB of weights and optimizer state: about {duration(seconds)}"
+        )
+    stage.checkpoint(step, {"policy": policy}, {"loop": loop})
 
 
 def learned(run: Run, model: Artifact, before: dict[str, Any], after: dict[str, Any], *, stage: str) -> None:
@@ -107,14 +126,6 @@ def _sparkline(metrics: Path) -> str:
     low, high = min(rewards), max(rewards)
     bars = "".join("▁▂▃▄▅▆▇█"[round(7 * (r - low) / (high - low or 1))] for r in rewards)
     return f"{rewards[0]:.2f} {bars} {rewards[-1]:.2f}"
-
-
-def clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def rehearse(stage: Stage, model: LocalModel, task: Task, reward: RewardFunction, cfg: RLConfig) -> None:

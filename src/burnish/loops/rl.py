@@ -139,8 +139,7 @@ def rl(
             if first:
                 report.step_time(stage, sum(times.values()), cfg.steps - state.step)
     except Interrupted:
-        policy.discard_gradient()
-        stage.checkpoint(state.step, {"policy": policy}, {"loop": asdict(state)})
+        report.save_and_leave(stage, policy, state.step, asdict(state))
         raise
     report.memory_check(stage, memory)
     return stage.export(policy)
