@@ -131,8 +131,10 @@ class LocalModel:
         self.heads = {name: self._head(head, generator) for name, head in (heads or {}).items()}
         self._at = {name: head.at for name, head in (heads or {}).items()}
         if engine.activation_checkpointing:
-            self.network.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-            self.network.train()
+            network: Any = self.network  # transformers renamed the method in 5.23
+            enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+            network.train()
         live = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         live |= {f"heads.{n}.{k}": p for n, head in self.heads.items() for k, p in head.named_parameters()}
         self.masters = optim.Masters(live)
