@@ -13,8 +13,8 @@ What differs here from the paper, scale by scale:
 - ``laptop`` starts from SmolLM2-135M-Instruct, an instruct model, on a mixture of arithmetic: the largest of three and of
   five numbers, and products, which stay hard. It never writes the tags by itself (a base rate near zero gives nothing to
   reinforce), so accuracy alone is rewarded, by its lenient reading: the reply may be a sentence. LoRA on the last layers, no
-  KL and no reference: the run is minutes long. A small entropy bonus keeps the groups from agreeing too early; without it
-  the same run ends lower.
+  KL and no reference: the run is minutes long. A small entropy bonus and a decaying rate keep groups
+  from agreeing before they are right.
 - ``paper`` has the published numbers: learning rate 3e-6, KL .001 against a reference, 16 completions a question, 32
   questions an update, temperature 1, 32,768 tokens, 10,400 updates, 16 for each rollout of 8,192. The clip range and the
   aggregation are those of our GRPO. Not done: refreshing the reference every 400 updates, and the longer limit after
