@@ -28,6 +28,7 @@ from burnish.loops.rl import RLConfig, rl
 from burnish.rewards.accuracy import Accuracy
 from burnish.rewards.format import Format
 from burnish.run import Run
+from burnish.signals import Interrupted, handle_signals
 from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.tiny import Demonstrations
 from burnish.types import Sampling
@@ -54,17 +55,25 @@ def pipeline(nano: Path, out: Path, variant: str, resume: bool) -> None:
         run.stage(rl, "1-rl", base, TASK, algo=algo, reward=Accuracy() + 0.5 * Format(), cfg=cfg)
 
 
-def attempt(work: Callable[[], None], kill_after: float | None = None) -> bool:
-    """Run ``work`` in a forked child; True if it finished, False if it was killed. Any other end is an error."""
+def attempt(work: Callable[[], None], signum: int = signal.SIGKILL, after: float | None = None) -> bool:
+    """Run ``work`` in a forked child, sending it ``signum`` ``after`` seconds; True if it finished, False if it was
+    killed or left early with a checkpoint. Any other end is an error.
+    """
     child = os.fork()
     if child == 0:
-        work()
+        try:
+            with handle_signals():
+                work()
+        except Interrupted as stop:
+            os._exit(128 + stop.signum)
         os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, signum)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return False
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 128 + signum:
         return False
     if status != 0:
         raise SystemExit(f"an attempt ended with status {status}")
@@ -114,7 +123,8 @@ def main() -> None:
             pipeline(nano, out, variant, resume=(out / "run.json").exists())
 
         killed += not attempt(killing_at(max(2, at), work))
-        killed += not attempt(work, kill_after=rng.uniform(0, seconds))
+        killed += not attempt(work, signal.SIGINT, after=rng.uniform(0.3, 1) * seconds)
+        killed += not attempt(work, after=rng.uniform(0, seconds))
         if not attempt(work):
             raise SystemExit("an undisturbed attempt was killed")
         out.rename(root / f"killed-{number}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,16 @@ class LocalModel:
             network.train()
         live = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         live |= {f"heads.{n}.{k}": p for n, head in self.heads.items() for k, p in head.named_parameters()}
-        self.masters = optim.Masters(live)
-        self.optimizer = engine.optimizer.build(self.masters.params)
+        self._live = live
+
+    @cached_property
+    def masters(self) -> optim.Masters:
+        """What the optimizer updates. Made when training begins: a model that only samples or scores needs none."""
+        return optim.Masters(self._live)
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        return self.engine.optimizer.build(self.masters.params)
 
     def _head(self, head: Head, generator: torch.Generator) -> nn.Linear:
         precise = torch.promote_types(DTYPES[self.engine.dtype], torch.float32)
@@ -163,7 +172,7 @@ class LocalModel:
 
     def parameter_counts(self) -> tuple[int, int]:
         """(trained, total) numbers of parameters; an adapter's own are not part of the total."""
-        trained = sum(p.numel() for p in self.masters.params.values())
+        trained = sum(p.numel() for p in self._live.values())
         total = sum(p.numel() for n, p in self.network.named_parameters() if "lora_" not in n)
         return trained, total + sum(layer.weight.numel() for layer in self.adapted.values())
 
@@ -213,6 +222,7 @@ class LocalModel:
 
         Returns the additive metrics and what was computed (detached, on the CPU), rows in the order of the batch.
         """
+        _ = self.masters  # made before the first backward pass: they collect its gradient
         metrics: Metrics = {}
         parts, order = [], list[int]()
         for index in micro_batches(batch, self.engine.token_budget):

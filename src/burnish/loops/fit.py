@@ -35,6 +35,7 @@ class Examples(Protocol):
 class FitConfig:
     """``epochs`` passes over the data in batches of ``batch`` rows, or ``steps`` optimizer steps if that is not 0.
 
+    Every ``eval_every`` steps the held-out loss is measured before the step (0: never).
     Rows longer than ``max_length`` tokens (0: the model's context) are an error, or are left out when ``drop_long``.
     """
 
@@ -80,6 +81,8 @@ def fit(
     stage.view.stage(stage.name, total)
     try:
         while state.step < total:
+            due = test and cfg.eval_every and state.step % cfg.eval_every == 0
+            numbers = {"eval/loss": heldout_loss(policy, test, loss, cfg.batch)} if due else {}
             started = time.perf_counter()
             order = epoch_order(keys.derive(stage.seed, "order"), len(rows), state.step * cfg.batch, cfg.batch)
             batch = loss.prepare(supervised([rows[i] for i in order]))
@@ -89,9 +92,7 @@ def fit(
                 metrics = add_metrics(metrics, policy.optim_step(lr), {"lr": (lr, 1.0)})
                 state = LoopState(state.step + 1, state.skipped + 1 if metrics["grad/skipped"][0] else 0)
                 seconds = time.perf_counter() - started
-                numbers = {**means(metrics), **_speed(int(batch.mask.sum()), seconds)}
-                if test and (state.step == total or (cfg.eval_every and state.step % cfg.eval_every == 0)):
-                    numbers["eval/loss"] = heldout_loss(policy, test, loss, cfg.batch)
+                numbers |= {**means(metrics), **_speed(int(batch.mask.sum()), seconds)}
                 stage.log(state.step, numbers)
                 if state.skipped >= 3:
                     raise _halted(stage, policy, state, order)

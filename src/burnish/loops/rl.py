@@ -38,8 +38,8 @@ from burnish.types import Batch, Metrics, Outputs, Sampling, Task, add_metrics, 
 class RLConfig:
     """``steps`` times: ``prompts`` x ``group`` rollouts, then ``epochs`` passes over them in ``minibatches`` updates each.
 
-    ``eval_every`` steps the policy is measured on ``eval_items`` held-out items (0: never). ``replay`` names a folder of
-    saved rollouts to train on instead of sampling.
+    Every ``eval_every`` steps the policy is measured on ``eval_items`` held-out items before it samples (0: never).
+    ``replay`` names a folder of saved rollouts to train on instead of sampling.
     """
 
     steps: int = 30
@@ -115,7 +115,9 @@ def rl(
     try:
         while state.step < cfg.steps:
             started = time.perf_counter()
-            groups, state = _fresh(stage, sampler, policy, task, grade, cfg, state)
+            numbers = _measure(sampler, policy, heldout, cfg, state.step)
+            measured = time.perf_counter()
+            groups, draws = _fresh(stage, sampler, policy, task, grade, cfg, state)
             rolled = time.perf_counter()
             batch = annotate(_collate(groups, cfg), algo, policy, reference, cfg)
             batch = algo.credit(batch, state.algo)
@@ -123,14 +125,16 @@ def rl(
                 report.first_example(stage, policy, batch)
             with ExitStack() as critical:
                 metrics, seen = _update(policy, batch, algo, cfg, state.step, stage, critical)
-                state = _advance(state, algo, batch, metrics)
-                times = {"rollout": rolled - started, "train": time.perf_counter() - rolled}
-                numbers = {
+                state = _advance(state, draws, algo, batch, metrics)
+                times = {
+                    "eval": measured - started,
+                    "rollout": rolled - measured,
+                    "train": time.perf_counter() - rolled,
+                }
+                numbers |= {
                     **means(add_metrics(metrics, _describe(groups, batch, algo))),
                     **_speed(batch, int(batch.mask[seen.rows].sum()), times),
                 }
-                if heldout and cfg.eval_every and state.step % cfg.eval_every == 0:
-                    numbers |= _measure(sampler, policy, heldout, cfg)
                 stage.log(state.step, numbers)
                 stage.write_rollouts(state.step, _table(state.step, groups, batch, seen, policy))
                 _halt_if_broken(stage, policy, state, groups, seen)
@@ -169,17 +173,20 @@ def _announce(stage: Stage, policy: LocalModel, algo: Algorithm, cfg: RLConfig) 
 def _fresh(
     stage: Stage, sampler: LocalSampler, policy: LocalModel, task: Task, reward: RewardFunction, cfg: RLConfig,
     state: LoopState,
-) -> tuple[list[Group], LoopState]:  # fmt: skip
-    """The groups of the next step, sampled or replayed, and the state with the draws counted."""
+) -> tuple[list[Group], int]:  # fmt: skip
+    """The groups of the next step, sampled or replayed, and how many have been drawn with them.
+
+    The state itself changes only when the step is complete: an interrupted one draws the same groups again.
+    """
     if cfg.replay:
-        return stamped(read_groups(Path(cfg.replay), state.step + 1), state.step), state
+        return stamped(read_groups(Path(cfg.replay), state.step + 1), state.step), state.draws
     sampler.load(policy.weights(), version=state.step)
     draws = range(state.draws, state.draws + cfg.prompts)
     groups = draw_groups(
         sampler, policy.chat, task, reward, draws=draws, size=cfg.group, sampling=cfg.sampling, seed=stage.seed,
         version=state.step,
     )  # fmt: skip
-    return groups, replace(state, draws=draws.stop)
+    return groups, draws.stop
 
 
 def _collate(groups: Sequence[Group], cfg: RLConfig) -> Batch:
@@ -225,9 +232,9 @@ def _update(
     return metrics, seen
 
 
-def _advance(state: LoopState, algo: Algorithm, batch: Batch, metrics: Metrics) -> LoopState:
+def _advance(state: LoopState, draws: int, algo: Algorithm, batch: Batch, metrics: Metrics) -> LoopState:
     skipped = state.skipped + 1 if metrics["grad/skipped"][0] else 0
-    return replace(state, step=state.step + 1, algo=dict(algo.update(state.algo, batch)), skipped=skipped)
+    return LoopState(state.step + 1, draws, dict(algo.update(state.algo, batch)), skipped)
 
 
 def _describe(groups: Sequence[Group], batch: Batch, algo: Algorithm) -> Metrics:
@@ -261,7 +268,12 @@ def _speed(batch: Batch, trained: int, times: dict[str, float]) -> dict[str, flo
     }
 
 
-def _measure(sampler: LocalSampler, policy: LocalModel, heldout: Measured, cfg: RLConfig) -> dict[str, float]:
+def _measure(
+    sampler: LocalSampler, policy: LocalModel, heldout: Measured | None, cfg: RLConfig, step: int
+) -> dict[str, float]:
+    """Held-out scores of the policy that is about to sample, when they are due: they stand beside its rewards."""
+    if heldout is None or not cfg.eval_every or step % cfg.eval_every:
+        return {}
     key = keys.derive("evaluate")
     items = run_items(sampler, policy.chat, heldout, n=cfg.eval_items, samples=1, sampling=cfg.sampling, key=key)
     found: dict[str, Any] = summarise(items)

@@ -110,7 +110,7 @@ SCALES = {
         algo=replace(NO_REFERENCE, entropy=0.02),
         rl=RLConfig(
             steps=40, prompts=8, group=8, sampling=_LAPTOP, schedule=Schedule(1e-3, warmup=2, shape="linear", final=0.1),
-            engine=Engine(adapter=LoRA(rank=16, alpha=32, layers=12)),
+            engine=Engine(adapter=LoRA(rank=16, alpha=32, layers=12)), eval_every=10, eval_items=40,
         ),
         eval=EvalConfig(n=200, sampling=_LAPTOP),
     ),
