@@ -22,6 +22,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "config": ("errors",),
     "sinks": ("errors",),
     "core": ("types", "errors"),
+    "tabular": ("types", "errors", "core"),
     "data": ("types", "errors", "core"),
     "rewards": ("types", "errors"),
     "tasks": ("types", "errors", "core", "data", "rewards"),

@@ -141,7 +141,7 @@ def rl(
                 if state.step % cfg.checkpoint_every == 0 or state.step == cfg.steps:
                     stage.checkpoint(state.step, {"policy": policy}, {"loop": asdict(state)})
             if first:
-                report.step_time(stage, sum(times.values()), cfg.steps - state.step)
+                report.step_time(stage, numbers["perf/time_step"], cfg.steps - state.step)
     except Interrupted:
         report.save_and_leave(stage, policy, state.step, asdict(state))
         raise
@@ -261,7 +261,7 @@ def _speed(batch: Batch, trained: int, times: dict[str, float]) -> dict[str, flo
         "tokens/sampled": tokens,
         "tokens/trained": trained,
         **{f"perf/time_{phase}": seconds for phase, seconds in times.items()},
-        "perf/time_step": sum(times.values()),
+        "perf/time_step": times["rollout"] + times["train"],
         "perf/rollout_tokens_per_s": tokens / times["rollout"],
         "perf/train_tokens_per_s": tokens / times["train"],
         "perf/memory_peak_gb": peak_memory_gb(),

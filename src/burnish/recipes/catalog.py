@@ -18,6 +18,8 @@ RECIPES = {
     "r1-zero": "burnish.recipes.r1_zero",
     "sft": "burnish.recipes.sft",
     "grpo": "burnish.recipes.grpo",
+    "maze": "burnish.recipes.maze",
+    "gridworld": "burnish.recipes.gridworld",
 }
 """``{name: module}``."""
 
