@@ -124,11 +124,12 @@ def test_replay_trains_on_saved_rollouts(arguments: Grpo, tmp_path: Path) -> Non
 def test_a_signal_saves_and_the_run_goes_on(
     arguments: Grpo, tmp_path: Path, name: str, code: int, capsys: Captured
 ) -> None:
+    before = signal.getsignal(signal.SIGINT)  # ignored, where the tests run in the background of a shell
     stopping(tmp_path / "reward.py", name)
     assert main(arguments()) == code
     assert "--resume --out" in capsys.readouterr().err
     assert len(steps(tmp_path / "run")) == 2, "the third step was not complete"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     (tmp_path / "fixed").touch()
     assert main(["run", "grpo", "--resume", "--out", str(tmp_path / "run")]) == 0
     assert main(arguments(out=tmp_path / "undisturbed")) == 0

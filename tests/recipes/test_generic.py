@@ -77,7 +77,7 @@ def test_grpo(nano: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureF
     found = metrics(out / "1-rl")
     assert len(found) == 3 and {"reward/digits", "reward/short"} <= found[0].keys()
     assert "kl/ref" not in found[0], "Dr. GRPO, by its name, has no KL"
-    assert "eval/reward" in found[1] and "eval/reward" not in found[0]
+    assert "eval/reward" in found[0] and "eval/reward" not in found[1], "every second step, before it samples"
     measured = json.loads((out / "summary.json").read_text())["1-rl"]["reward"]
     assert measured["before"]["n"] == measured["after"]["n"] == 4
     done = contents(out)
