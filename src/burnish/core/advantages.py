@@ -1,72 +1,60 @@
-"""How good each token was, compared with what was to be expected: rewards in, advantages ``[B, T]`` out.
+"""How good each episode was, compared with what was to be expected: rewards in, advantages ``[B, T]`` out.
 
-Statistics are over episodes, not rows, and over the whole rollout batch, before anything is skipped or split. Rows that
-only serve as a baseline (``train=False``) enter no statistic here.
+Here are the baselines that know an episode's outcome only, the same advantage for all of its tokens; credit that differs
+from token to token is in :mod:`burnish.core.returns`. Statistics are over episodes, not rows, and over the whole rollout
+batch, before anything is skipped or split. Rows that only serve as a baseline (``train=False``) enter no statistic here.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from burnish.core.episodes import Episodes, chosen
 from burnish.types import Batch
 
 State = Mapping[str, float]
 """What an algorithm remembers between steps. Plain numbers, saved as JSON."""
 
 
-class Advantage(Protocol):
-    """``init`` and ``update`` are for advantages that remember; the others return their state unchanged."""
+class Advantage(ABC):
+    """Rewards [B, T] to advantages [B, T]. What an advantage needs and remembers follows from its class."""
 
+    needs_critic = False
+    """Whether ``batch.values`` has to be there."""
+    needs_greedy = False
+    """Whether each group has one more row, decoded greedily and not trained on, to be its baseline."""
+
+    @abstractmethod
     def __call__(self, batch: Batch, rewards: Tensor, state: State) -> Tensor: ...
-    def init(self) -> State: ...
-    def update(self, state: State, batch: Batch) -> State: ...
 
+    def returns(self, batch: Batch, rewards: Tensor) -> Tensor | None:  # noqa: ARG002 - only a critic has a target
+        """[B, T] the targets of the critic; None without one."""
+        return None
 
-@dataclass(frozen=True)
-class Episodes:
-    """Row-to-episode bookkeeping: E episodes, ``of_row`` [B] the episode of each row, ``group`` [E], ``train`` [E]."""
-
-    of_row: Tensor
-    group: Tensor
-    train: Tensor
-
-    @staticmethod
-    def of(batch: Batch) -> Episodes:
-        ids, of_row = torch.unique(batch.episodes, return_inverse=True)
-        group = batch.groups.new_zeros(len(ids)).scatter(0, of_row, batch.groups)
-        train = batch.train.new_zeros(len(ids)).scatter(0, of_row, batch.train)
-        _, group = torch.unique(group, return_inverse=True)
-        return Episodes(of_row, group, train)
-
-    def sums(self, per_token: Tensor) -> Tensor:
-        """[E] a per-token quantity summed over each episode."""
-        return per_token.new_zeros(len(self.group)).index_add(0, self.of_row, per_token.sum(1))
-
-    def group_sums(self, per_episode: Tensor) -> Tensor:
-        """[E] the sum over the trained episodes of each episode's group."""
-        masked = per_episode * self.train
-        return per_episode.new_zeros(len(self.group)).index_add(0, self.group, masked)[self.group]
-
-    def spread(self, per_episode: Tensor, batch: Batch) -> Tensor:
-        """[B, T] an episode's value on every one of its masked tokens."""
-        return per_episode[self.of_row, None] * (batch.mask & batch.train[:, None])
-
-
-class _Memoryless:
     def init(self) -> State:
         return {}
 
-    def update(self, state: State, batch: Batch) -> State:  # noqa: ARG002
+    def update(self, state: State, batch: Batch) -> State:  # noqa: ARG002 - most advantages remember nothing
         return state
 
 
 @dataclass(frozen=True)
-class GroupMean(_Memoryless):
+class Constant(Advantage):
+    """``A = value`` on every chosen token: with 1 and :class:`~burnish.core.surrogates.Plain`, supervised fine-tuning."""
+
+    value: float = 1.0
+
+    def __call__(self, batch: Batch, rewards: Tensor, state: State) -> Tensor:  # noqa: ARG002
+        return torch.full_like(rewards, self.value) * chosen(batch)
+
+
+@dataclass(frozen=True)
+class GroupMean(Advantage):
     """``A_i = r_i - mean(r)``, divided by ``std(r)`` when ``std`` (GRPO, arXiv:2402.03300; without: arXiv:2503.20783).
 
     The standard deviation is the sample one (G - 1), as the public implementations compute it; the paper does not say.
@@ -91,7 +79,7 @@ class GroupMean(_Memoryless):
 
 
 @dataclass(frozen=True)
-class LeaveOneOut(_Memoryless):
+class LeaveOneOut(Advantage):
     """``A_i = r_i - mean of the other rewards of the group`` (RLOO, arXiv:2402.14740): a baseline free of ``y_i``.
 
     Equals ``G/(G-1)`` times the centred reward; a group of one has no other member and gets 0.
@@ -106,7 +94,47 @@ class LeaveOneOut(_Memoryless):
 
 
 @dataclass(frozen=True)
-class EMA:
+class BatchMean(Advantage):
+    """``A_i = r_i - mean(r)`` over all episodes of the batch, divided by their sample standard deviation when ``std``.
+
+    The baseline contains ``r_i`` itself, so the gradient is the exact one times (N - 1)/N without ``std``.
+    """
+
+    std: bool = False
+
+    def __call__(self, batch: Batch, rewards: Tensor, state: State) -> Tensor:  # noqa: ARG002
+        episodes = Episodes.of(batch)
+        score = episodes.sums(rewards)
+        trained = score[episodes.train]
+        if len(trained) < 2:
+            return torch.zeros_like(rewards)
+        deviation = trained.std() if self.std else torch.ones_like(trained[0])
+        equal = trained.max() - trained.min() <= 1e-12 * trained.abs().max()
+        centred = torch.zeros_like(score) if equal else (score - trained.mean()) / deviation
+        return episodes.spread(centred, batch)
+
+
+@dataclass(frozen=True)
+class Greedy(Advantage):
+    """``A_i = r_i - r(greedy completion of the same prompt)`` (ReMax, arXiv:2310.10505).
+
+    The baseline depends on the prompt and the policy only, so the gradient stays unbiased, even with one sample a prompt.
+    A group has one more row for it (``train=False``). Raises ValueError for a group without one.
+    """
+
+    needs_greedy = True
+
+    def __call__(self, batch: Batch, rewards: Tensor, state: State) -> Tensor:  # noqa: ARG002
+        episodes = Episodes.of(batch)
+        score = episodes.sums(rewards)
+        count = episodes.group_sums(torch.ones_like(score), among=~episodes.train)
+        if not bool((count == 1).all()):
+            raise ValueError("every group needs one greedy row that is not trained on")
+        return episodes.spread(score - episodes.group_sums(score, among=~episodes.train), batch)
+
+
+@dataclass(frozen=True)
+class EMA(Advantage):
     """``A_i = r_i - b`` with b a running mean of past rewards (reinforcement comparison, Williams 1992).
 
     b is the bias-corrected exponential average over earlier steps: it never contains the reward it is compared with. At

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from burnish.core.aggregate import Aggregate, token_mean
+from burnish.core.corrections import Correction
+from burnish.core.episodes import Episodes, chosen
 from burnish.core.kl import KL, k1, k3
 from burnish.core.surrogates import Surrogate
 from burnish.types import Batch, Metrics, Outputs
@@ -35,31 +37,89 @@ class NLL:
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """``sum_t w_t (S_t(A) + beta KL_t - alpha H_t)``: the one policy-gradient loss, its parts chosen by the algorithm."""
+    """``sum_t w_t (c_t S_t(A) + beta KL_t - alpha H_t)``: the one policy-gradient loss, its parts chosen by the algorithm.
+
+    ``imitation`` adds that many times the mean negative log-likelihood of the tokens of episodes with a positive reward
+    (VAPO, arXiv:2504.05118). A coefficient of the KL that adapts is in ``batch.extras["kl_coef"]`` [B].
+    """
 
     surrogate: Surrogate
     aggregate: Aggregate
     kl: KL | None = None
     entropy: float = 0.0
+    correction: Correction | None = None
+    imitation: float = 0.0
 
     def prepare(self, batch: Batch) -> Batch:
-        return replace(batch, weights={**batch.weights, "policy": self.aggregate(batch, batch.mask)})
+        weights = {**batch.weights, "policy": self.aggregate(batch, batch.mask)}
+        if self.imitation:
+            weights["imitation"] = token_mean(batch, batch.mask & _positive(batch)[:, None])
+        return replace(batch, weights=weights)
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
-        assert batch.advantages is not None
-        mask = batch.mask & batch.train[:, None]
+        mask = chosen(batch)
         batch, outputs = _chosen(batch, outputs, mask)
-        logprobs, weights = outputs.logprobs, batch.weights["policy"].to(outputs.logprobs.dtype)
-        assert batch.advantages is not None
-        per_token, metrics = self.surrogate(logprobs, batch.old_logprobs, batch.advantages.to(logprobs.dtype), mask)
+        logprobs = outputs.logprobs
+        per_token, metrics = self.surrogate(logprobs, batch, mask)
+        if self.correction is not None:
+            old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs.to(logprobs.dtype)
+            factor, found = self.correction(old, batch, mask)
+            per_token, metrics = factor * per_token, {**metrics, **found}
         metrics = {**metrics, **_watch(outputs, batch, mask)}
         if self.kl is not None:
-            assert batch.ref_logprobs is not None
-            per_token = per_token + self.kl.coef * self.kl.estimator(logprobs, batch.ref_logprobs)
+            coef = batch.extra("kl_coef")[:, None].to(logprobs.dtype) if self.kl.adapt else self.kl.coef
+            per_token = per_token + coef * self.kl.per_token(logprobs, batch, mask)
         if self.entropy:
             per_token = per_token - self.entropy * outputs.entropy
-        loss = (weights * per_token).sum()
+        loss = (batch.weights["policy"].to(logprobs.dtype) * per_token).sum()
+        if self.imitation:
+            loss = loss - self.imitation * (batch.weights["imitation"].to(logprobs.dtype) * logprobs).sum()
         return loss, {**metrics, "loss": _sums(per_token, mask)}
+
+    def idle(self, batch: Batch) -> Tensor:
+        """[B] True for rows that add nothing to the gradient, so that the forward pass may leave them out."""
+        if self.kl is not None or self.entropy:
+            return torch.zeros_like(batch.train)
+        silent = self.surrogate.idle(batch)
+        if self.imitation:
+            silent = silent & ~_positive(batch)
+        return silent | ~batch.train
+
+
+def _positive(batch: Batch) -> Tensor:
+    """[B] True for rows of episodes whose rewards add up to more than 0."""
+    assert batch.token_rewards is not None
+    episodes = Episodes.of(batch)
+    return (episodes.sums(batch.token_rewards) > 0)[episodes.of_row]
+
+
+@dataclass(frozen=True)
+class ValueLoss:
+    """``coef/2 mean_t max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2)``: a critic's regression to its returns.
+
+    V is the head ``value`` at each token, V_old what it said before the update (``batch.values``). ``clip`` 0 leaves the
+    second term out (PPO's reference code, arXiv:1707.06347, clips). Neighbour: :class:`PolicyLoss` has the same tokens.
+    """
+
+    clip: float = 0.2
+    coef: float = 1.0
+
+    def prepare(self, batch: Batch) -> Batch:
+        return replace(batch, weights={**batch.weights, "value": token_mean(batch, batch.mask)})
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
+        assert batch.returns is not None and batch.values is not None
+        mask, values = chosen(batch), outputs.heads["value"]
+        returns, before = batch.returns.to(values.dtype), batch.values.to(values.dtype)
+        error = torch.where(mask, values - returns, 0.0).square()
+        metrics: Metrics = {"value/loss": _sums(error / 2, mask), "value/mean": _sums(values, mask)}
+        if self.clip:
+            near = before + (values - before).clamp(-self.clip, self.clip)
+            clipped = torch.where(mask, near - returns, 0.0).square()
+            metrics["value/clip_frac"] = _sums((clipped > error).to(values.dtype), mask)
+            error = torch.maximum(error, clipped)
+        loss = self.coef / 2 * (batch.weights["value"].to(values.dtype) * error).sum()
+        return loss, metrics
 
 
 def _chosen(batch: Batch, outputs: Outputs, mask: Tensor) -> tuple[Batch, Outputs]:

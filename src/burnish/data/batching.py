@@ -23,14 +23,25 @@ def _padded(rows: Sequence[Sequence[float]] | Sequence[Sequence[int]], dtype: to
 def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens: int = 0) -> Batch:
     """The batch of these segments, one row each, in this order. ``max_tokens`` is the sampling limit of an episode's turn.
 
-    Rewards are placed at their tokens; position -1 is the last token of the row.
+    Rewards are placed at their tokens; position -1 is the last token of the row. The unit is the episode: its segments
+    stay together. ``extras`` has ``steps`` [B, T] (True where a reward was given, be it 0), ``turn``, ``truncated`` and
+    ``max_tokens`` [B].
     """
     tokens = _padded([r.tokens for r in rollouts], torch.long)
-    token_rewards = torch.zeros(tokens.shape, dtype=torch.float64)
-    for line, rollout in zip(token_rewards, rollouts, strict=True):
+    token_rewards, steps = torch.zeros(tokens.shape, dtype=torch.float64), torch.zeros(tokens.shape, dtype=torch.bool)
+    for row, rollout in enumerate(rollouts):
         for position, value, _ in rollout.rewards:
-            line[position if position >= 0 else len(rollout.tokens) - 1] += value
+            place = position if position >= 0 else len(rollout.tokens) - 1
+            token_rewards[row, place] += value
+            steps[row, place] = True
     episodes = torch.tensor([r.episode for r in rollouts])
+    truncated = torch.isin(episodes, torch.tensor([r.episode for r in rollouts if r.finish == "length"]))
+    extras = {
+        "steps": ("token", steps),
+        "turn": ("row", torch.tensor([r.turn for r in rollouts])),
+        "truncated": ("row", truncated),
+        "max_tokens": ("row", torch.full((len(rollouts),), max_tokens)),
+    }
     return Batch(
         prompts=tuple(torch.tensor(r.prompt) for r in rollouts),
         tokens=tokens,
@@ -38,11 +49,11 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
         lengths=torch.tensor([len(r.tokens) for r in rollouts]),
         groups=torch.tensor([r.group for r in rollouts]),
         episodes=episodes,
-        units=torch.arange(len(rollouts)),
+        units=torch.unique(episodes, return_inverse=True)[1],
         train=torch.tensor([r.train for r in rollouts]),
         sampler_logprobs=_padded([r.sampler_logprobs for r in rollouts], torch.float64),
         token_rewards=token_rewards,
-        extras={"max_tokens": ("row", torch.full((len(rollouts),), max_tokens))},
+        extras=extras,
         temperature=temperature,
     )
 
