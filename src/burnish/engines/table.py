@@ -36,7 +36,7 @@ NEVER = -1e4
 it is multiplied by 0: in the one-hot product and in the entropy."""
 
 
-class TableConfig(PreTrainedConfig):  # type: ignore[misc]
+class TableConfig(PreTrainedConfig):
     """A vocabulary and nothing else. The remaining entries say that there are no layers; nothing limits the context."""
 
     model_type = "burnish-table"
@@ -47,9 +47,10 @@ class TableConfig(PreTrainedConfig):  # type: ignore[misc]
     num_attention_heads: int = 1
     intermediate_size: int = 0
     tie_word_embeddings: bool = False
+    eos_token_id: int | list[int] | None = None
 
 
-class TableForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class TableForCausalLM(PreTrainedModel, GenerationMixin):
     """``lm_head.weight[b, a]`` is the logit of token b after token a: the only parameters."""
 
     config_class = TableConfig
@@ -59,8 +60,8 @@ class TableForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     def __init__(self, config: TableConfig) -> None:
         super().__init__(config)
-        self.lm_head = nn.Linear(config.vocab_size, config.vocab_size, bias=False)
-        self.post_init()
+        self.lm_head: nn.Linear = nn.Linear(config.vocab_size, config.vocab_size, bias=False)
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head
