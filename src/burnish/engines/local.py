@@ -21,7 +21,7 @@ from burnish.core import keys
 from burnish.core.logprobs import token_logprobs
 from burnish.data.batching import micro_batches
 from burnish.data.chat import Chat
-from burnish.engines import attention, lora, optim
+from burnish.engines import attention, lora, optim, table  # noqa: F401 - importing table registers its model type
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import AdamW
 from burnish.errors import InputError

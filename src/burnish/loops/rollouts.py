@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
@@ -17,14 +16,30 @@ from burnish.core import keys
 from burnish.data.batching import epoch_order
 from burnish.data.chat import Chat
 from burnish.errors import InputError
-from burnish.types import Batch, Completion, Example, Request, Reward, RewardPart, Rollout, Sampler, Sampling, Task
+from burnish.loops.episodes import Opening, checked, has_turns, play
+from burnish.types import (
+    Batch,
+    Completion,
+    EnvTask,
+    Example,
+    Request,
+    Reward,
+    RewardPart,
+    Rollout,
+    Sampler,
+    Sampling,
+    Task,
+)
 
 RewardFunction = Callable[[Example, Sequence[Completion]], list[Reward]]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The rollouts of one prompt, with what is needed to show them. ``draw`` counts the groups ever requested."""
+    """The rollouts of one prompt, with what is needed to show them. ``draw`` counts the groups ever requested.
+
+    An episode that needed several rows has them side by side. ``texts`` has one text a row.
+    """
 
     draw: int
     example: Example
@@ -38,11 +53,14 @@ def draw_groups(
 ) -> list[Group]:  # fmt: skip
     """``size`` completions for each of the draws, rewarded. The result does not depend on the order rows finish in.
 
-    Draw d takes item d of an endless shuffled pass over the task. All randomness follows from (seed, draw, sample).
+    Draw d takes item d of an endless shuffled pass over the task. All randomness follows from (seed, draw, sample, turn).
+    A task with an ``env`` is played for several turns (:mod:`burnish.loops.episodes`) and rewarded by it, not by ``reward``.
     Raises InputError when a reward is missing, not finite, or given for a token that does not exist.
     """
     order = epoch_order(keys.derive(seed, "order"), len(task), draws.start, len(draws))
     examples = [task[i] for i in order]
+    if has_turns(task):
+        return _play_groups(sampler, chat, task, examples, draws, size, sampling, seed, version)
     prompts = [chat.encode_prompt(example.messages) for example in examples]
     requests = [
         Request(prompt, keys.derive(seed, "sample", draw, i, 0), sampling)
@@ -66,17 +84,22 @@ def draw_groups(
     return groups
 
 
-def checked(reward: Reward, completion: Completion) -> Reward:
-    """The reward with position -1 resolved to the last token. Raises InputError where a value or position is unusable."""
-    last = len(completion.tokens) - 1
-    for position, value, part in reward:
-        if not np.isfinite(value):
-            raise InputError(
-                f"reward part '{part}' is {value} for the completion {completion.text[:200]!r}; return a finite number"
-            )
-        if not -1 <= position <= last:
-            raise InputError(f"reward part '{part}' is at token {position}, but the completion has {last + 1} tokens")
-    return tuple(RewardPart(last if p == -1 else p, float(v), part) for p, v, part in reward)
+def _play_groups(
+    sampler: Sampler, chat: Chat, task: EnvTask, examples: Sequence[Example], draws: range, size: int,
+    sampling: Sampling, seed: int, version: int,
+) -> list[Group]:  # fmt: skip
+    openings = [
+        Opening(task.env(example), (seed, "sample", draw, i), group=draw, episode=draw * size + i)
+        for draw, example in zip(draws, examples, strict=True)
+        for i in range(size)
+    ]
+    episodes = play(sampler, chat, openings, max_turns=task.max_turns, sampling=sampling, version=version)
+    groups = []
+    for number, (draw, example) in enumerate(zip(draws, examples, strict=True)):
+        members = episodes[number * size : (number + 1) * size]
+        rollouts = tuple(rollout for episode in members for rollout in episode.rollouts)
+        groups.append(Group(draw, example, rollouts, tuple(chat.decode(r.tokens, special=True) for r in rollouts)))
+    return groups
 
 
 def _rollout(
@@ -144,6 +167,7 @@ _PART = pa.struct([("position", pa.int32()), ("value", pa.float64()), ("part", p
 _TYPES: dict[str, pa.DataType] = {
     "prompt_ids": pa.list_(pa.int32()),
     "token_ids": pa.list_(pa.int32()),
+    "reward": pa.float64(),
     "rewards": pa.list_(_PART),
     **dict.fromkeys(
         ("advantages", "sampler_logprobs", "kept", "old_logprobs", "logprobs", "ref_logprobs", "entropy", "values"),
