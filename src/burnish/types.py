@@ -239,10 +239,15 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Head:
-    """A linear head beside the language-model head: ``out`` numbers "at" every completion token or at the "last" one."""
+    """A linear head beside the language-model head: ``out`` numbers "at" every completion token or at the "last" one.
+
+    ``spread`` is the standard deviation of its first outputs, about. At 0 a critic begins by saying 0 everywhere; a random
+    one would send the policy somewhere before it has seen a reward.
+    """
 
     out: int = 1
     at: str = "tokens"
+    spread: float = 0.0
 
 
 Loss = Callable[[Outputs, Batch], tuple[Tensor, Metrics]]

@@ -56,12 +56,17 @@ def checked(reward: Reward, completion: Completion) -> Reward:
 
 @dataclass(frozen=True)
 class Opening:
-    """An episode to be played. Its randomness follows from ``names``: turn k is drawn with the key of (*names, k)."""
+    """An episode to be played. Its randomness follows from ``names``: turn k is drawn with the key of (*names, k).
+
+    ``sampling`` is for one turn. ``train`` False marks an episode that only serves as a baseline.
+    """
 
     env: Env
     names: tuple[str | int, ...]
+    sampling: Sampling
     group: int = 0
     episode: int = 0
+    train: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,11 @@ class Episode:
 
 
 def play(
-    sampler: Sampler, chat: Chat, openings: Sequence[Opening], *, max_turns: int, sampling: Sampling, version: int = 0
+    sampler: Sampler, chat: Chat, openings: Sequence[Opening], *, max_turns: int, version: int = 0
 ) -> list[Episode]:
     """Play every episode to its end: the environment says so, ``max_turns`` are over, or the context is full.
 
-    ``sampling`` is for one turn. An episode does not depend on what is played beside it. The last row of an episode
+    An episode does not depend on what is played beside it. The last row of an episode
     finishes with "eos" where the environment ended it and with "length" where it was cut; rows before it with "stop".
     """
     if max_turns < 1:
@@ -92,7 +97,7 @@ def play(
     played = [_Playing.begin(chat, opening, version) for opening in openings]
     live = played
     for turn in range(max_turns):
-        requests = [Request(p.known, keys.derive(*p.opening.names, turn), sampling) for p in live]
+        requests = [Request(p.known, keys.derive(*p.opening.names, turn), p.opening.sampling) for p in live]
         completions = sorted(sampler.sample(requests), key=lambda c: c.index)
         for playing, completion in zip(live, completions, strict=True):
             playing.hear(chat, completion, sampler.context, last=turn + 1 == max_turns)
@@ -166,7 +171,8 @@ class _Playing:
     def _row(self, finish: str) -> Rollout:
         return Rollout(
             self.prompt, tuple(self.tokens), tuple(self.mask), tuple(self.logprobs), tuple(self.rewards),
-            self.opening.group, self.opening.episode, len(self.rows), self.version, finish, kept=tuple(self.kept),
+            self.opening.group, self.opening.episode, len(self.rows), self.version, finish, self.opening.train,
+            tuple(self.kept),
         )  # fmt: skip
 
     def _end(self, finish: str) -> None:

@@ -108,8 +108,8 @@ def run_items(
     if has_turns(task):
         _require(task, n)
         examples = [task[i] for i in range(n)]
-        openings = [Opening(task.env(e), (key, i, j)) for i, e in enumerate(examples) for j in range(samples)]
-        episodes = play(sampler, chat, openings, max_turns=task.max_turns, sampling=sampling)
+        openings = [Opening(task.env(e), (key, i, j), sampling) for i, e in enumerate(examples) for j in range(samples)]
+        episodes = play(sampler, chat, openings, max_turns=task.max_turns)
         return _scored(measure, examples, [episode.completion for episode in episodes], samples)
     examples = distinct(task, n)
     requests = [
