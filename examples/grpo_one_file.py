@@ -119,7 +119,7 @@ class Policy(nn.Module):
         x = self.token(tokens) + self.place.weight[:size]
         future = torch.ones(size, size, dtype=torch.bool).triu(1)
         for block in self.blocks:
-            x = block(x, src_mask=future, is_causal=True)
+            x = block(x, src_mask=future)
         logits: Tensor = self.head(self.norm(x))
         return logits
 
