@@ -271,10 +271,10 @@ def test_impossible_tokens_are_never_drawn(dtype: torch.dtype, uniform: float) -
 
 def test_draw_at_temperature_zero_is_the_argmax_with_its_own_log_prob() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0], [5.0, 0.0, 5.0]])
-    tokens, logprobs, kept = draw(logits, torch.tensor([0.99, 0.99], dtype=torch.float64), 0.0, 0, 1.0)
+    tokens, logprobs, kept, inside = draw(logits, torch.tensor([0.99, 0.99], dtype=torch.float64), 0.0, 2, 0.5)
     assert tokens.tolist() == [1, 0]
     assert torch.equal(logprobs, torch.log_softmax(logits, -1)[[0, 1], tokens])
-    assert kept.tolist() == [1.0, 1.0]
+    assert kept.tolist() == [1.0, 1.0] and inside is None
 
 
 def test_greedy_equals_the_argmax_of_the_plain_network(nano: Path) -> None:

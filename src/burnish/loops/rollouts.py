@@ -93,6 +93,7 @@ def _rollout(
         version=version,
         finish=c.finish,
         kept=c.kept,
+        kept_ids=c.kept_ids,
     )
 
 
@@ -131,6 +132,7 @@ def rollout_table(
         "advantages": _lists(batch.advantages, batch),
         "sampler_logprobs": [list(r.sampler_logprobs) for r in rollouts],
         "kept": [list(r.kept) for r in rollouts],
+        "kept_ids": [[list(ids) for ids in r.kept_ids] for r in rollouts],
         "old_logprobs": _lists(batch.old_logprobs, batch),
         "logprobs": _lists(trainer.get("logprobs"), batch),
         "ref_logprobs": _lists(batch.ref_logprobs, batch),
@@ -144,6 +146,7 @@ _PART = pa.struct([("position", pa.int32()), ("value", pa.float64()), ("part", p
 _TYPES: dict[str, pa.DataType] = {
     "prompt_ids": pa.list_(pa.int32()),
     "token_ids": pa.list_(pa.int32()),
+    "kept_ids": pa.list_(pa.list_(pa.int32())),
     "rewards": pa.list_(_PART),
     **dict.fromkeys(
         ("advantages", "sampler_logprobs", "kept", "old_logprobs", "logprobs", "ref_logprobs", "entropy", "values"),
@@ -176,6 +179,7 @@ def _group(rows: list[dict[str, Any]]) -> Group:
             tuple(row["prompt_ids"]), tuple(row["token_ids"]), tuple(row["mask"]), tuple(row["sampler_logprobs"]),
             tuple(RewardPart(**part) for part in row["rewards"]), row["group"], row["episode"], row["turn"],
             row["version"], row["finish"], row["train"], tuple(row["kept"]),
+            kept_ids=tuple(tuple(ids) for ids in row["kept_ids"]),
         )
         for row in rows
     )  # fmt: skip
