@@ -29,11 +29,16 @@ def _behaviour_logprobs(rollout: Rollout) -> Sequence[float]:
     """
     if not rollout.kept_ids:
         return rollout.sampler_logprobs
-    rows = list(zip(rollout.tokens, rollout.sampler_logprobs, rollout.kept, rollout.kept_ids, strict=True))
-    for place, (token, _, _, ids) in enumerate(rows):
+    count, masses, sets = len(rollout.tokens), len(rollout.kept), len(rollout.kept_ids)
+    if not count == masses == sets:
+        raise InputError(
+            f"episode {rollout.episode} has {count} tokens, but kept mass for {masses} and kept ids for {sets}"
+        )
+    for place, (token, ids) in enumerate(zip(rollout.tokens, rollout.kept_ids, strict=True)):
         if ids and token not in ids:
             raise InputError(f"token {place} of episode {rollout.episode} is not among the ids it was sampled from")
-    return [logprob - log(mass) if ids else logprob for _, logprob, mass, ids in rows]
+    rows = zip(rollout.sampler_logprobs, rollout.kept, rollout.kept_ids, strict=True)
+    return [logprob - log(mass) if ids else logprob for logprob, mass, ids in rows]
 
 
 def _kept_ids(rollouts: Sequence[Rollout], longest: int) -> Tensor:
@@ -58,6 +63,7 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
         for position, value, _ in rollout.rewards:
             line[position if position >= 0 else len(rollout.tokens) - 1] += value
     episodes = torch.tensor([r.episode for r in rollouts])
+    sampler_logprobs = _padded([_behaviour_logprobs(r) for r in rollouts], torch.float64)
     extras = {"max_tokens": ("row", torch.full((len(rollouts),), max_tokens))}
     if any(r.kept_ids for r in rollouts):
         extras["kept_ids"] = ("token", _kept_ids(rollouts, tokens.shape[1]))
@@ -70,7 +76,7 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
         episodes=episodes,
         units=torch.arange(len(rollouts)),
         train=torch.tensor([r.train for r in rollouts]),
-        sampler_logprobs=_padded([_behaviour_logprobs(r) for r in rollouts], torch.float64),
+        sampler_logprobs=sampler_logprobs,
         token_rewards=token_rewards,
         extras=extras,
         temperature=temperature,
