@@ -56,7 +56,7 @@ def test_collate_puts_everything_in_its_place() -> None:
 def test_collate_truncates_the_rows_that_have_kept_ids() -> None:
     """Their log-probs lose the log of the kept mass, but not at an environment token, which was not sampled."""
     cut = Rollout(
-        (1,), (4, 5, 6), (True, False, True), (-0.5, 0.0, -0.25), (), 0, 0, kept=(0.8, 1.0, 0.5),
+        (1,), (4, 5, 6), (True, False, True), (-0.5, 0.0, -0.25), (), 0, 0, kept=(0.8, 0.0, 0.5),
         kept_ids=((4, 7), (), (2, 5, 6)),
     )  # fmt: skip
     whole = Rollout((1,), (8, 8), (True, True), (-2.0, -1.0), (), 0, 1, kept=(0.5, 0.5))

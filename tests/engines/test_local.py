@@ -156,10 +156,12 @@ def test_over_kept_ids_outputs_are_those_of_the_plain_network_restricted(nano: P
             assert outputs.logprobs[row, place].item() == pytest.approx(share[ids.index(token)].item(), rel=1e-10)
             assert outputs.entropy[row, place].item() == pytest.approx(-(share.exp() * share).sum().item(), rel=1e-10)
     assert torch.equal(Reference(model).forward(batch).logprobs, outputs.logprobs)
+    with torch.no_grad():  # in one pass, whose layout is in another order than the batch
+        together = model.outputs(batch)
+    assert torch.allclose(together.logprobs, outputs.logprobs, rtol=1e-10)
 
 
 def test_kept_ids_stay_with_their_tokens_under_any_split(nano: Path) -> None:
-    """Prompts are interleaved, so rows are laid out in another order than the batch's."""
     found, metrics = [], []
     for budget in (8192, 9, 1):
         model = LocalModel(nano, replace(EXACT, token_budget=budget))
