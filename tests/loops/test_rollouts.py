@@ -89,8 +89,10 @@ def test_a_reward_of_the_wrong_length(model: LocalModel) -> None:
         draw(model, range(1), reward=short)
 
 
-def test_what_is_stored_is_what_was_drawn(model: LocalModel, tmp_path: Path) -> None:
-    groups = draw(model, range(3))
+@pytest.mark.parametrize("truncation", ["full", "kept"])
+def test_what_is_stored_is_what_was_drawn(model: LocalModel, tmp_path: Path, truncation: str) -> None:
+    groups = draw(model, range(3), sampling=Sampling(max_tokens=4, top_k=2, truncation=truncation))
+    assert {len(r.kept_ids) == len(r.tokens) for g in groups for r in g.rollouts} == {truncation == "kept"}
     batch = collate([r for g in groups for r in g.rollouts], max_tokens=4)
     batch = DR_GRPO.credit(batch, {})
     nothing = torch.full(batch.tokens.shape, torch.nan)
