@@ -177,6 +177,9 @@ def test_the_same_draws_are_bitwise_the_same_episodes(tmp_path: Path) -> None:
     assert draw(model, range(6), slippery, seed=8) != together
     rows = [r.tokens for g in together for r in g.rollouts]
     assert len(set(rows)) == len(rows), "every episode has randomness of its own"
+    set_policy(model, 100 * logits_of(SIX_STEPS), SIX_STEPS)
+    rows = [r.tokens for g in draw(model, range(6), slippery) for r in g.rollouts]
+    assert len(set(rows)) > 9, "so has its environment: the policy is all but certain now"
 
 
 def test_sampler_and_trainer_agree_on_what_was_sampled(tmp_path: Path) -> None:
@@ -256,6 +259,7 @@ def test_success_is_measured_on_episodes(tmp_path: Path) -> None:
     assert abs(found["success"]["mean"] - p) < 4 * (p * (1 - p) / 400) ** 0.5
     assert found["n"] == 100 and found["length/mean"] == 6
     assert found["length/truncated_frac"] == pytest.approx(1 - found["success"]["mean"])
+    assert len(set(items[0].completions)) > 1, "samples of one item differ"
     assert items[0].prompt == "(0,0)" and items[0].completions[0].count("(") == 6
     with pytest.raises(InputError, match="has 3 items, fewer than the 4"):
         run_items(sampler, model.chat, MazeTask(size=3), n=4, samples=1, sampling=ONE, key=5)
@@ -394,6 +398,21 @@ def shortest() -> list[int]:
         moves.append(int(best[cell]))
         cell = int(costly.neighbours[cell, best[cell]])
     return moves
+
+
+def test_an_end_of_turn_is_part_of_what_was_sampled(tmp_path: Path) -> None:
+    """The same where the template closes the turn: the conversation goes on after the token that the policy wrote."""
+    tokenizer = table_tokenizer(("ab", "a", "b", END))
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['content'] }}"
+        "{% if message['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    )
+    tokenizer.save_pretrained(tmp_path)
+    chat = Chat.load(tmp_path)
+    sampler = Scripted(chat, [[(1, 2, 3), (0, 3)]])
+    [episode] = play(sampler, chat, [Opening(Speaker(("b",), opening="a"), ("t",))], max_turns=2, sampling=ONE)
+    [row] = episode.rollouts
+    assert (row.tokens, row.mask) == ((1, 2, 3, 2, 0, 3), (True, True, True, False, True, True))
 
 
 # --- where an episode ends ------------------------------------------------------------------------

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from burnish.errors import InputError
-from burnish.tabular.worlds import ARROWS, MOVES, SIX_STEPS, STEPS, Grid, walled_grid
+from burnish.tabular.worlds import ARROWS, MOVES, SIX_STEPS, STEPS, Grid, open_grid, walled_grid
 from burnish.tasks.maze import MazeTask
-from burnish.types import Completion, RewardPart
+from burnish.types import Completion, Example, RewardPart
 
 DECOY = Grid(("S3", ".G"), goal_reward=10.0, step_reward=-0.1)
 STYLES = pytest.mark.parametrize(("style", "names"), [("table", ARROWS), ("text", MOVES)], ids=["table", "text"])
@@ -79,16 +78,18 @@ def test_slips_have_the_probabilities_of_the_grid_and_follow_from_the_seed() -> 
         assert abs(found[state] / 4000 - p) <= 5 * (p * (1 - p) / 4000) ** 0.5
     assert found[grid.index[0, 1]] and found[grid.index[0, 0]], "a slip to a side, and one into a wall"
 
-    def wander(seed: int) -> list[int]:
-        env.reset(seed)
-        cells = []
-        for _ in range(12):
-            env.step("↓")
-            cells.append(env.cell)
-        return cells
 
-    stays = np.array([np.diff(wander(seed)) == 0 for seed in range(20)])
-    assert stays.any() and not stays.all(), "each move has randomness of its own"
+def test_every_move_slips_on_its_own() -> None:
+    grid = open_grid(5, slip=0.5)
+    env = MazeTask(grid, cap=8).env(Example(()))
+
+    def slipped(seed: int) -> tuple[bool, bool]:
+        env.reset(seed)
+        env.cell = grid.index[1, 2]
+        rows = [1, *(grid.cells[env.cell][0] for _ in range(2) if env.step("↓"))]
+        return rows[1] == rows[0], rows[2] == rows[1]
+
+    assert {slipped(seed) for seed in range(40)} == {(a, b) for a in (True, False) for b in (True, False)}
 
 
 @STYLES

@@ -92,8 +92,6 @@ class Chat:
         if whole[: len(before)] == before:
             return whole
         known = _render(self.tokenizer, asked, prompt=True) + self.decode(reply, special=True)
-        if not text.startswith(known):
-            return whole
         longer = before + _tokenize(self.tokenizer, text[len(known) :])
         return longer if self.decode(longer, special=True) == self.decode(whole, special=True) else whole
 
