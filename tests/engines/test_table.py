@@ -13,7 +13,7 @@ from burnish.core import keys
 from burnish.data.batching import collate
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
-from burnish.engines.table import END, build_table, policy_of, vocabulary, write_table
+from burnish.engines.table import END, build_table, policy_of, save_table, vocabulary
 from burnish.errors import InputError
 from burnish.tabular import exact
 from burnish.tabular.worlds import ARROWS, SIX_STEPS, Grid
@@ -180,7 +180,7 @@ def test_the_sampler_draws_moves_from_it_without_a_cache(directory: Path) -> Non
 def test_rows_that_end_at_different_times_agree_with_the_trainer(tmp_path: Path) -> None:
     """A table whose text goes on: rows leave the batch one by one, and prompts have different lengths."""
     tokens = ("a", "b", "c", END)
-    write_table(tmp_path / "m", tokens, torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))
+    save_table(tmp_path / "m", tokens, torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))
     model = load(tmp_path / "m")
     prompts = [(0,), (1, 2), (2, 0, 1)] * 20
     found = drawn(LocalSampler(model), prompts, limit=8)
@@ -195,6 +195,6 @@ def test_rows_that_end_at_different_times_agree_with_the_trainer(tmp_path: Path)
 
 def test_a_table_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 tokens need a table of 2 x 2 finite logits"):
-        write_table(tmp_path, ("a", END), torch.zeros(2, 3))
+        save_table(tmp_path, ("a", END), torch.zeros(2, 3))
     with pytest.raises(InputError, match="finite"):
-        write_table(tmp_path, ("a", END), torch.full((2, 2), -torch.inf))
+        save_table(tmp_path, ("a", END), torch.full((2, 2), -torch.inf))
