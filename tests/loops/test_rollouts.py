@@ -16,7 +16,8 @@ from burnish.data.batching import collate
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.rollouts import Group, checked, draw_groups, read_groups, rollout_table
+from burnish.loops.episodes import checked
+from burnish.loops.rollouts import Group, draw_groups, read_groups, rollout_table
 from burnish.types import Completion, Example, Request, Reward, RewardPart, Sampling, outcome
 from tiny import three_token_model
 
