@@ -123,7 +123,7 @@ def speak(chat: Chat, env: Speaker, lines: Sequence[str], context: int = 2**31, 
     """The episode in which the policy says ``lines``, each as the tokenizer encodes it."""
     tokens = [tuple(chat.tokenizer(line, add_special_tokens=False)["input_ids"]) for line in lines]
     sampler = Scripted(chat, [tokens], context)
-    [episode] = play(sampler, chat, [Opening(env, ("test", 0), 4, 11)], max_turns=turns, sampling=Sampling(), version=3)
+    [episode] = play(sampler, chat, [Opening(env, ("test", 0), Sampling(), 4, 11)], max_turns=turns, version=3)
     return episode
 
 
@@ -365,7 +365,7 @@ def test_tokens_stay_as_they_were_sampled(tmp_path: Path) -> None:
     table_tokenizer(("ab", "a", "b", END)).save_pretrained(tmp_path)
     chat = Chat.load(tmp_path)
     sampler = Scripted(chat, [[(1, 2), (0,)]])
-    [episode] = play(sampler, chat, [Opening(Speaker(("b",), opening="a"), ("t",))], max_turns=2, sampling=ONE)
+    [episode] = play(sampler, chat, [Opening(Speaker(("b",), opening="a"), ("t",), ONE)], max_turns=2)
     [row] = episode.rollouts
     assert (row.prompt, row.tokens, row.mask) == ((1,), (1, 2, 2, 0), (True, True, False, True))
     assert sampler.asked == [(1,), (1, 1, 2, 2)]
@@ -410,7 +410,7 @@ def test_an_end_of_turn_is_part_of_what_was_sampled(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     chat = Chat.load(tmp_path)
     sampler = Scripted(chat, [[(1, 2, 3), (0, 3)]])
-    [episode] = play(sampler, chat, [Opening(Speaker(("b",), opening="a"), ("t",))], max_turns=2, sampling=ONE)
+    [episode] = play(sampler, chat, [Opening(Speaker(("b",), opening="a"), ("t",), ONE)], max_turns=2)
     [row] = episode.rollouts
     assert (row.tokens, row.mask) == ((1, 2, 3, 2, 0, 3), (True, True, True, False, True, True))
 
@@ -470,7 +470,7 @@ def test_mistakes_of_an_environment_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Endless has an env but no max_turns"):
         has_turns(Endless())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="max_turns is 0"):
-        play(LocalSampler(model), model.chat, [], max_turns=0, sampling=ONE)
+        play(LocalSampler(model), model.chat, [], max_turns=0)
 
 
 # --- in the loop ----------------------------------------------------------------------------------
