@@ -45,7 +45,7 @@ def check(model: LocalModel) -> None:
     if model.engine.activation_checkpointing:
         raise InputError("a trust region needs forward-mode derivatives: engine.activation_checkpointing=false")
     params = model.masters.params.values()
-    if any(p.dtype not in (torch.float32, torch.float64) for p in params):
+    if any(p.dtype not in (torch.float32, torch.float64) for p in model.masters.live.values()):
         raise InputError(
             f"a trust region measures small KLs, which {model.engine.dtype} rounds away: engine.dtype=float32"
         )
