@@ -92,6 +92,11 @@ class Watched:
     factor: float = 1.0
     sign: float = 1.0
     asked: list[Tensor] = field(default_factory=list)
+    products: int = 0
+
+    def product(self, v: Tensor) -> Tensor:
+        self.products += 1
+        return self.fisher @ v
 
     def __call__(self, moved: Tensor) -> tuple[float, float]:
         self.asked.append(moved)
@@ -99,7 +104,7 @@ class Watched:
         return self.sign * float(self.gradient @ moved), kl
 
     def step(self, region: TrustRegion) -> tuple[Tensor | None, dict[str, float]]:
-        found, metrics = step(self.gradient, lambda v: self.fisher @ v, self, region)
+        found, metrics = step(self.gradient, self.product, self, region)
         return found, means(metrics)
 
 
@@ -162,6 +167,8 @@ def test_no_step_is_said_to_be_none(world: Watched, tries: int) -> None:
     found, metrics = world.step(TrustRegion(tries=5))
     assert found is None and len(world.asked) == tries
     assert metrics == {"trpo/accepted": 0.0, "trpo/tries": tries}, "a mean KL or gain over no steps does not exist"
+    useful = world.gradient.isfinite().all() and world.gradient.any()
+    assert (world.products > 0) == bool(useful), "a product is as much work as a gradient"
 
 
 @pytest.mark.parametrize(

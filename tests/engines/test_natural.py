@@ -38,7 +38,8 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def data(temperature: float = 0.7) -> Batch:
-    """Ragged rows of two prompts, interleaved; a token outside the mask, a row that is not trained, one without advantage."""
+    """Ragged rows of two prompts, interleaved also where they are packed, since two of them are one unit; a token outside
+    the mask, a row that is not trained, one without advantage."""
     rows = [
         rollout(3, prompt=(0, 1), tokens=(0, 1, 2), episode=0),
         rollout(4, prompt=(1,), tokens=(1, 1, 0, 2), group=1, episode=1, mask=(True, False, True, True)),
@@ -48,6 +49,7 @@ def data(temperature: float = 0.7) -> Batch:
     ]
     advantages = torch.tensor([1.0, -0.5, 0.0, 3.0, -1.2], dtype=torch.float64)[:, None]
     batch = collate(rows, temperature=temperature, max_tokens=4)
+    batch = replace(batch, units=torch.tensor([0, 0, 1, 2, 3]))
     return LOSS.prepare(replace(batch, advantages=advantages * batch.mask))
 
 
