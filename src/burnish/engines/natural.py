@@ -30,7 +30,7 @@ from burnish.errors import InputError
 from burnish.types import Batch, Loss, Metrics
 
 LARGEST = 5_000_000
-"""Trained parameters at most. One step costs about a dozen passes in forward and reverse mode, without fused attention."""
+"""Trained parameters at most. A step is as much work as some 25 gradients (measured on nano, 10 iterations, CPU)."""
 
 
 def check(model: LocalModel) -> None:
