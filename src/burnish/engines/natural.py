@@ -44,12 +44,11 @@ def check(model: LocalModel) -> None:
         raise InputError("a trust region needs a policy without heads: give the critic a model of its own")
     if model.engine.activation_checkpointing:
         raise InputError("a trust region needs forward-mode derivatives: engine.activation_checkpointing=false")
-    params = model.masters.params.values()
-    if any(p.dtype not in (torch.float32, torch.float64) for p in model.masters.live.values()):
+    if any(p.dtype not in (torch.float32, torch.float64) for p in model.network.parameters()):
         raise InputError(
             f"a trust region measures small KLs, which {model.engine.dtype} rounds away: engine.dtype=float32"
         )
-    if (count := sum(p.numel() for p in params)) > LARGEST:
+    if (count := model.parameter_counts()[0]) > LARGEST:
         raise InputError(
             f"a trust region is for models of at most {LARGEST / 1e6:g}M parameters, such as nano; this one trains "
             f"{count / 1e6:.1f}M{instead}"
