@@ -263,6 +263,11 @@ class Square(Shape):
 
 
 @dataclass(frozen=True)
+class Oblong(Square):
+    other: float = 2.0
+
+
+@dataclass(frozen=True)
 class Twice(Shape):
     """Holds another of its own kind, so the schema of the kind holds itself."""
 
@@ -316,6 +321,7 @@ def measures(monkeypatch):
         ("shape={kind: Twice, inner: {kind: Twice, inner: Square}}", Drawing(Twice(Twice(Square())))),
         ("shape.side=3", Drawing(Square(3.0))),
         ("shape={side: 3}", Drawing(Square(3.0))),
+        ("frame=Oblong", Drawing(frame=Oblong())),
         ("frame=none", Drawing()),
         ("measure=share", Drawing(measure=share)),
         ("measure=capped", Drawing(measure=capped())),
@@ -331,10 +337,13 @@ def test_subclasses_and_functions_by_name(override, expected):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("shape=square2", r"shape=square2: expected Shape \(Square, Twice\), got str. Did you mean 'Square'\?"),
-        ("shape={kind: Twise}", r"shape.kind must be one of Square, Twice, not 'Twise'. Did you mean 'Twice'\?"),
+        ("shape=square2", r"shape=square2: expected Shape \(Square, Twice, Oblong\), got str. Did you mean 'Square'\?"),
+        (
+            "shape={kind: Twise}",
+            r"shape.kind must be one of Square, Twice, Oblong, not 'Twise'. Did you mean 'Twice'\?",
+        ),
         ("shape=Twice", "shape.inner is missing: Twice needs inner"),
-        ("frame.side=2", "set frame first to one of Square, Twice"),
+        ("frame.side=2", "set frame first to one of Square, Twice, Oblong"),
         ("measure=shar", r"unknown measure 'shar'. Did you mean 'share'\? Known: capped, long, share\."),
         ("measure=elsewhere:share", "unknown measure 'elsewhere:share'"),
         ("measure=3", r"measure=3: expected Callable.* \(.*long, share.*\), got int\."),
@@ -350,8 +359,8 @@ def test_refusals_of_subclasses_and_functions(override, message):
 def test_the_schema_of_an_abstract_class_is_stated_once():
     schema = config.schema(Drawing)
     assert schema["properties"]["shape"] == {"$ref": "#/$defs/Shape"}
-    bare, square, twice = schema["$defs"]["Shape"]["anyOf"]
-    assert bare == {"enum": ["Square"]}, "the bare name of Twice does not say what is inside"
+    bare, square, twice, _ = schema["$defs"]["Shape"]["anyOf"]
+    assert bare == {"enum": ["Square", "Oblong"]}, "the bare name of Twice does not say what is inside"
     assert square["properties"]["kind"] == {"const": "Square"}
     assert twice["properties"]["inner"] == {"$ref": "#/$defs/Shape"} and twice["required"] == ["inner"]
     names = schema["properties"]["measure"]["anyOf"][0]["enum"]

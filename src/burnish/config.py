@@ -402,11 +402,12 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 def _subclasses(member: Any) -> dict[str, Any]:
     """The dataclasses below an abstract class, by name, in the order they were defined; none for anything else."""
-    if not isinstance(member, type) or not inspect.isabstract(member):
-        return {}
+    pending = [member] if isinstance(member, type) and inspect.isabstract(member) else []
     found: dict[str, Any] = {}
-    for cls in member.__subclasses__():
-        found |= ({cls.__name__: cls} if is_dataclass(cls) else {}) | _subclasses(cls)
+    while pending:
+        below = pending.pop(0).__subclasses__()
+        found |= {cls.__name__: cls for cls in below if is_dataclass(cls)}
+        pending += below
     return found
 
 
@@ -414,9 +415,9 @@ def _classes(annotation: Any) -> dict[str, Any]:
     """The dataclasses that ``kind`` chooses from, by name."""
     found: dict[str, Any] = {}
     for member in _members(annotation):
-        more = NAMED[member].classes if member in list(NAMED) else ()
         own: list[Any] = [member] if is_dataclass(member) else []
-        found |= {_called(cls): cls for cls in [*own, *more]} | _subclasses(member)
+        own += NAMED[member].classes if member in list(NAMED) else ()
+        found |= {_called(cls): cls for cls in own} | _subclasses(member)
     return found
 
 
