@@ -402,7 +402,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 def _subclasses(member: Any) -> dict[str, Any]:
     """The dataclasses below an abstract class, by name, in the order they were defined; none for anything else."""
-    pending = [member] if isinstance(member, type) and inspect.isabstract(member) else []
+    pending: list[type] = [member] if isinstance(member, type) and inspect.isabstract(member) else []
     found: dict[str, Any] = {}
     while pending:
         below = pending.pop(0).__subclasses__()
