@@ -405,7 +405,7 @@ def _subclasses(member: Any) -> dict[str, Any]:
     pending: list[type] = [member] if isinstance(member, type) and inspect.isabstract(member) else []
     found: dict[str, Any] = {}
     while pending:
-        below = pending.pop(0).__subclasses__()
+        below: list[type] = pending.pop(0).__subclasses__()
         found |= {cls.__name__: cls for cls in below if is_dataclass(cls)}
         pending += below
     return found
