@@ -25,8 +25,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "tabular": ("types", "errors", "core"),
     "data": ("types", "errors", "core"),
     "rewards": ("types", "errors"),
-    "tasks": ("types", "errors", "core", "data", "rewards"),
-    "engines": ("types", "errors", "files", "core", "data"),
+    "tasks": ("types", "errors", "core", "tabular", "data", "rewards"),
+    "engines": ("types", "errors", "files", "core", "tabular", "data"),
     "stage": ("errors", "files", "signals", "config", "sinks", "view"),
     "run": ("errors", "files", "signals", "config", "sinks", "view", "core", "stage"),
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from burnish.rewards.accuracy import Accuracy
     from burnish.rewards.format import Format
     from burnish.rewards.function import load_function
+    from burnish.rewards.length import Overlong
     from burnish.run import Artifact, Run, Stage
     from burnish.tasks.arithmetic import Arithmetic
     from burnish.tasks.countdown import Countdown
@@ -49,6 +50,7 @@ _NAMES = {
     "rewards.accuracy": ("Accuracy",),
     "rewards.format": ("Format",),
     "rewards.function": ("load_function",),
+    "rewards.length": ("Overlong",),
     "run": ("Artifact", "Run", "Stage"),
     "tasks.arithmetic": ("Arithmetic",),
     "tasks.countdown": ("Countdown",),
@@ -81,6 +83,7 @@ __all__ = [
     "LocalSampler",
     "Message",
     "Mixture",
+    "Overlong",
     "RLConfig",
     "Reward",
     "Rollout",

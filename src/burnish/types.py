@@ -239,10 +239,15 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Head:
-    """A linear head beside the language-model head: ``out`` numbers "at" every completion token or at the "last" one."""
+    """A linear head beside the language-model head: ``out`` numbers "at" every completion token or at the "last" one.
+
+    ``spread`` is the standard deviation of its first outputs, about. At 0 a critic begins by saying 0 everywhere; a random
+    one would send the policy somewhere before it has seen a reward.
+    """
 
     out: int = 1
     at: str = "tokens"
+    spread: float = 0.0
 
 
 Loss = Callable[[Outputs, Batch], tuple[Tensor, Metrics]]
@@ -261,12 +266,21 @@ class Task(Protocol):
 class Env(Protocol):
     """A conversation partner for many turns.
 
-    ``reset`` returns the opening messages. ``step`` takes the policy's text and returns the messages that follow it, the
-    reward parts of the turn, whether the episode is over, and free-form information for the log.
+    ``reset`` returns the opening messages; all randomness of the episode follows from ``seed``. ``step`` takes the policy's
+    text and returns the messages that follow it, the reward parts of the turn (positions are tokens of that turn), whether
+    the episode is over, and free-form information for the log.
     """
 
     def reset(self, seed: int) -> tuple[Message, ...]: ...
     def step(self, text: str) -> tuple[tuple[Message, ...], Reward, bool, Mapping[str, Any]]: ...
+
+
+class EnvTask(Task, Protocol):
+    """A task of several turns: ``env`` answers the policy, at most ``max_turns`` times. Its environments give the rewards."""
+
+    @property
+    def max_turns(self) -> int: ...
+    def env(self, example: Example) -> Env: ...
 
 
 class Model(Protocol):
@@ -282,9 +296,15 @@ class Model(Protocol):
 
 
 class Sampler(Protocol):
-    """Draws completions. They are yielded as rows finish; the order of arrival never reaches a batch."""
+    """Draws completions. They are yielded as rows finish; the order of arrival never reaches a batch.
+
+    ``context`` is the most tokens a prompt and its completion may have together.
+    """
 
     reproducible: bool
+
+    @property
+    def context(self) -> int: ...
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion]: ...
     def load(self, weights: Mapping[str, Tensor], version: int) -> None: ...

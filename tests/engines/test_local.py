@@ -12,11 +12,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from burnish.core import keys
-from burnish.core.algorithms import GRPO
 from burnish.core.losses import NLL
 from burnish.data.batching import collate
 from burnish.data.chat import Chat
-from burnish.engines.local import Engine, LocalModel, Reference
+from burnish.engines.local import Engine, LocalModel
 from burnish.engines.lora import LoRA
 from burnish.errors import InputError
 from burnish.types import Batch, Head, Metrics, Outputs
@@ -70,7 +69,7 @@ def test_outputs_are_those_of_the_plain_network(nano: Path, temperature: float) 
 
 def test_rows_of_one_pass_come_back_in_their_order(nano: Path) -> None:
     """Prompts p q r p q are laid out as p p q q r: an order that is not its own inverse."""
-    model = LocalModel(nano, EXACT, heads={"h": Head(at="last")})
+    model = LocalModel(nano, EXACT, heads={"h": Head(at="last", spread=1.0)})
     prompts = [(40, 41), (50,), (60, 61, 62), (40, 41), (50,)]
     rows = [rollout(1 + i, prompt=prompt, group=i, episode=i) for i, prompt in enumerate(prompts)]
     with torch.no_grad():
@@ -83,7 +82,9 @@ def test_rows_of_one_pass_come_back_in_their_order(nano: Path) -> None:
 
 
 def test_training_returns_what_scoring_returns_in_the_same_order(nano: Path) -> None:
-    model = LocalModel(nano, replace(EXACT, token_budget=9), heads={"value": Head(), "score": Head(at="last")})
+    model = LocalModel(
+        nano, replace(EXACT, token_budget=9), heads={"value": Head(spread=1.0), "score": Head(at="last", spread=1.0)}
+    )
     scored = model.forward(data())
     _, seen = model.forward_backward(data(), NLL())
     assert torch.equal(scored.logprobs, seen.logprobs) and torch.equal(scored.entropy, seen.entropy)
@@ -192,7 +193,9 @@ def test_a_head_of_several_numbers_keeps_them_apart(nano: Path, at: str) -> None
 
 
 def test_heads_start_from_the_seed(nano: Path) -> None:
-    one, same, other = (LocalModel(nano, EXACT, seed=s, heads={"h": Head()}).heads["h"].weight for s in (0, 0, 1))
+    one, same, other = (
+        LocalModel(nano, EXACT, seed=s, heads={"h": Head(spread=1.0)}).heads["h"].weight for s in (0, 0, 1)
+    )
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
@@ -231,39 +234,12 @@ def test_the_export_is_the_live_model(tmp_path: Path, tied: bool, adapter: LoRA 
     assert "attn_implementation" not in json.loads((end / "config.json").read_text())
 
 
-@pytest.mark.parametrize("engine", [EXACT, ADAPTED], ids=["full", "lora"])
-def test_the_reference_is_the_policy_before_training(nano: Path, engine: Engine) -> None:
-    policy = LocalModel(nano, engine)
-    start = policy.forward(data()).logprobs
-    reference = Reference(policy)
-    train(policy)
-    now = policy.forward(data()).logprobs
-    assert torch.equal(reference.forward(data()).logprobs, start)
-    assert torch.equal(policy.forward(data()).logprobs, now), "the adapters are back on"
-    assert (now - start).abs().max().item() > 0.1
-    base = LocalModel(nano, replace(engine, adapter=None))
-    assert torch.equal(base.forward(data()).logprobs, start)
-
-
 def test_the_adapters_come_back_after_an_error(nano: Path) -> None:
     policy = train(LocalModel(nano, ADAPTED))
     now = policy.forward(data()).logprobs
     with pytest.raises(RuntimeError, match="halfway"), policy.base_weights():
         raise RuntimeError("halfway")
     assert torch.equal(policy.forward(data()).logprobs, now)
-
-
-def test_a_reference_only_reads(nano: Path) -> None:
-    """The KL to the reference is zero at the start, so its gradient is zero too, and grows from there."""
-    policy = LocalModel(nano, ADAPTED)
-    batch = replace(data(), advantages=torch.zeros(data().tokens.shape, dtype=torch.float64))
-    reference = Reference(policy)
-    batch = GRPO.loss.prepare(replace(batch, ref_logprobs=reference.forward(batch).logprobs))
-    metrics, _ = policy.forward_backward(batch, GRPO.loss)
-    assert metrics["kl/ref"][0] == 0 and all((g == 0).all() for g in gradient(policy).values())
-    train(policy)
-    metrics, _ = policy.forward_backward(batch, GRPO.loss)
-    assert metrics["kl/ref"][0] > 0 and any((g != 0).any() for g in gradient(policy).values())
 
 
 def test_weights_are_the_live_ones_under_their_names_on_disk(nano: Path) -> None:
@@ -285,7 +261,7 @@ def test_the_global_generator_has_no_say(nano: Path) -> None:
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        model = LocalModel(nano, ADAPTED, heads={"h": Head()})
+        model = LocalModel(nano, ADAPTED, heads={"h": Head(spread=1.0)})
         found.append({name: p.detach() for name, p in model.masters.params.items()})
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
@@ -323,3 +299,26 @@ def test_a_model_without_weights_is_an_input_error(tmp_path: Path) -> None:
 def test_keys_and_seeds_of_any_size(nano: Path) -> None:
     """Stage seeds are 128-bit keys."""
     LocalModel(nano, ADAPTED, seed=keys.derive("a stage"))
+
+
+# ------------------------------------------------------------------------------------------------------- exported heads
+
+
+def test_a_head_begins_as_the_one_that_was_exported(nano: Path, tmp_path: Path) -> None:
+    """A reward model's head reads the last token; a critic that begins as it reads every token with the same weights."""
+    scorer = LocalModel(nano, EXACT, seed=1, heads={"value": Head(at="last", spread=1.0)})
+    (tmp_path / "rm").mkdir()
+    scorer.export(tmp_path / "rm")
+    critic = LocalModel(tmp_path / "rm", EXACT, seed=2, heads={"value": Head(spread=1.0), "other": Head(spread=1.0)})
+    values, scores = critic.forward(data()).heads["value"], scorer.forward(data()).heads["value"]
+    assert [values[row, n - 1].item() for row, n in enumerate(LENGTHS)] == scores.tolist()
+    fresh = LocalModel(nano, EXACT, seed=2, heads={"value": Head(spread=1.0), "other": Head(spread=1.0)})
+    assert not torch.equal(fresh.heads["value"].weight, critic.heads["value"].weight)
+    assert torch.equal(fresh.heads["other"].weight, critic.heads["other"].weight), "a head of another name is new"
+
+
+def test_an_exported_head_of_another_size_is_refused(nano: Path, tmp_path: Path) -> None:
+    (tmp_path / "rm").mkdir()
+    LocalModel(nano, EXACT, heads={"value": Head(out=3, spread=1.0)}).export(tmp_path / "rm")
+    with pytest.raises(InputError, match="another size"):
+        LocalModel(tmp_path / "rm", EXACT, heads={"value": Head(spread=1.0)})

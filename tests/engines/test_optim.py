@@ -165,7 +165,7 @@ def test_wide_weights_are_their_own_masters(dtype: torch.dtype) -> None:
 @every_kind
 def test_steps_checkpoint_restore_steps_is_bitwise_one_run(nano: Path, tmp_path: Path, engine: Engine) -> None:
     """In a fresh model, as after a crash: weights, masters, moments and step counts, then two more steps."""
-    heads = {"value": Head()}
+    heads = {"value": Head(spread=1.0)}
     straight = LocalModel(nano, engine, seed=1, heads=heads)
     train(straight, range(4))
     interrupted = LocalModel(nano, engine, seed=1, heads=heads)

@@ -19,12 +19,14 @@ from pathlib import Path
 import torch
 
 from burnish import files
-from burnish.core.algorithms import GRPO, REINFORCE
+from burnish.core.algorithms import GRPO, PPO_PTX, REINFORCE
+from burnish.core.kl import KL, Adaptive, k1
 from burnish.engines.local import Engine
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import Schedule
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.rl import RLConfig, rl
+from burnish.loops.update import CriticConfig
 from burnish.rewards.accuracy import Accuracy
 from burnish.rewards.format import Format
 from burnish.run import Run
@@ -35,24 +37,37 @@ from burnish.types import Sampling
 from burnish.view import View
 
 TASK = Arithmetic(kinds=("largest",), numbers=4, low=0, high=9, style="think")
+PPO_ALL = dataclasses.replace(PPO_PTX, reward_kl=KL(k1, 0.05, adapt=Adaptive(0.01)))
+CRITIC = CriticConfig(Schedule(1e-2), pretrain=1)
+FULL, SMALL = (
+    Engine(dtype="float32", device="cpu"),
+    Engine(dtype="bfloat16", device="cpu", adapter=LoRA(rank=4, alpha=8)),
+)
 VARIANTS = {
-    "full": (GRPO, Engine(dtype="float32", device="cpu"), 2, 2),  # a reference model, several updates a batch
-    "lora": (REINFORCE, Engine(dtype="bfloat16", device="cpu", adapter=LoRA(rank=4, alpha=8)), 1, 1),  # algorithm state
+    "full": (GRPO, RLConfig(engine=FULL, epochs=2, minibatches=2)),  # a reference model, several updates a batch
+    "lora": (REINFORCE, RLConfig(engine=SMALL)),  # algorithm state
+    # a critic and its pretraining, an adaptive KL, a reference that is refreshed, pretraining text
+    "ppo": (PPO_ALL, RLConfig(engine=FULL, epochs=2, minibatches=2, critic=CRITIC, refresh_reference=2)),
 }
 
 
 def pipeline(nano: Path, out: Path, variant: str, resume: bool) -> None:
-    algo, engine, epochs, minibatches = VARIANTS[variant]
+    algo, cfg = VARIANTS[variant]
     sft = FitConfig(
-        steps=4, batch=4, schedule=Schedule(2e-3), engine=dataclasses.replace(engine, adapter=None), checkpoint_every=2
+        steps=4,
+        batch=4,
+        schedule=Schedule(2e-3),
+        engine=dataclasses.replace(cfg.engine, adapter=None),
+        checkpoint_every=2,
     )
-    cfg = RLConfig(
-        steps=5, prompts=2, group=4, epochs=epochs, minibatches=minibatches, sampling=Sampling(max_tokens=8),
-        schedule=Schedule(1e-2, warmup=1), engine=engine, checkpoint_every=2,
+    cfg = dataclasses.replace(
+        cfg, steps=5, prompts=2, group=4, sampling=Sampling(max_tokens=8), schedule=Schedule(1e-2, warmup=1),
+        checkpoint_every=2, pretraining_batch=4,
     )  # fmt: skip
+    text = Demonstrations(TASK) if algo.pretraining else None
     with Run.open(out, recipe="kill", scale="tiny", config=cfg, seed=0, resume=resume, view=View(quiet=True)) as run:
         base = run.stage(fit, "0-fit", nano, Demonstrations(TASK), cfg=sft)
-        run.stage(rl, "1-rl", base, TASK, algo=algo, reward=Accuracy() + 0.5 * Format(), cfg=cfg)
+        run.stage(rl, "1-rl", base, TASK, algo=algo, reward=Accuracy() + 0.5 * Format(), cfg=cfg, pretraining=text)
 
 
 def attempt(work: Callable[[], None], signum: int = signal.SIGKILL, after: float | None = None) -> bool:

@@ -21,16 +21,17 @@ def _sums(values: Tensor, mask: Tensor) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class NLL:
-    """``sum_t w_t (-log pi(y_t))`` over masked tokens: supervised fine-tuning, behaviour cloning, pretraining."""
+    """``coef sum_t w_t (-log pi(y_t))`` over masked tokens: supervised fine-tuning, behaviour cloning, pretraining."""
 
     aggregate: Aggregate = token_mean
+    coef: float = 1.0
 
     def prepare(self, batch: Batch) -> Batch:
         return replace(batch, weights={**batch.weights, "nll": self.aggregate(batch, batch.mask)})
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]:
         nll = -outputs.logprobs
-        loss = (batch.weights["nll"].to(nll.dtype) * nll).sum()
+        loss = self.coef * (batch.weights["nll"].to(nll.dtype) * nll).sum()
         metrics: Metrics = {"loss": _sums(nll, batch.mask), "entropy": _sums(outputs.entropy, batch.mask)}
         return loss, metrics
 

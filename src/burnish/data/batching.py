@@ -11,6 +11,9 @@ from torch import Tensor
 from burnish.core import keys
 from burnish.types import Batch, Rollout
 
+Row = tuple[tuple[int, ...], tuple[bool, ...]]
+"""(tokens, mask) of a conversation, as :meth:`burnish.data.chat.Chat.encode_dialogue` returns."""
+
 
 def _padded(rows: Sequence[Sequence[float]] | Sequence[Sequence[int]], dtype: torch.dtype) -> Tensor:
     """[B, T] with zeros after each row's end."""
@@ -58,8 +61,8 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
     )
 
 
-def supervised(rows: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Batch:
-    """A batch for a loss on given text: each row is (tokens, mask), as :meth:`burnish.data.chat.Chat.encode_dialogue` returns.
+def supervised(rows: Sequence[Row]) -> Batch:
+    """A batch for a loss on given text.
 
     Tokens before the first masked one become the prompt. A row that starts with a masked token keeps its first token as
     the prompt: nothing precedes it that could predict it.

@@ -76,6 +76,25 @@ class Chat:
             raise InputError("the prompt has no tokens: give at least one message with text")
         return tokens
 
+    def encode_next(
+        self, asked: Sequence[Message], prompt: Sequence[int], reply: Sequence[int], messages: Sequence[Message]
+    ) -> tuple[int, ...]:
+        """[P'] the tokens a sampler is given after ``reply`` [C] was sampled for ``prompt`` [P], the tokens of ``asked``.
+
+        ``messages`` is the conversation with that reply and what answers it. Where the template only appends, the result
+        begins with prompt and reply exactly as they were, even where the text of the reply has a shorter encoding. Where
+        it rewrites what was there, the result is the conversation encoded anew: compare the beginning.
+        """
+        _require_messages(messages)
+        before = tuple(prompt) + tuple(reply)
+        known = _render(self.tokenizer, asked, prompt=True) + self.decode(reply, special=True)
+        text = _render(self.tokenizer, messages, prompt=True)
+        whole = _tokenize(self.tokenizer, text)
+        if whole[: len(before)] == before or not text.startswith(known):
+            return whole
+        longer = before + _tokenize(self.tokenizer, text[len(known) :])
+        return longer if self.decode(longer, special=True) == self.decode(whole, special=True) else whole
+
     def encode_dialogue(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
         """[N] the tokens of a whole conversation and [N] the mask of those the policy has to emit.
 

@@ -186,9 +186,12 @@ class Decode:
 
     @staticmethod
     def after(prefill: Packed, row_segment: Sequence[int], new_tokens: int) -> Decode:
-        """The state after ``prefill`` (one segment per distinct prompt): row r continues segment ``row_segment[r]``."""
+        """The state after ``prefill`` (one segment per distinct prompt): row r continues segment ``row_segment[r]``.
+
+        A model without attention layers keeps nothing, and its cache is empty.
+        """
         assert prefill.keep is not None
-        key = prefill.keep[0][0]
+        key = prefill.keep[0][0] if prefill.keep else prefill.tokens.new_zeros(1, 0, 0, 0)
         lengths = [s.prompt for s in prefill.segments]
         width = max(lengths)
         rows, heads, size = len(row_segment), key.shape[1], key.shape[3]

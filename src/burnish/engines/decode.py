@@ -71,6 +71,11 @@ class LocalSampler:
         self.model = model
         self.version = 0
 
+    @property
+    def context(self) -> int:
+        """The most tokens a prompt and its completion may have together."""
+        return self.model.context
+
     def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         """The sampler reads the model's own weights, so other storage is copied in and the version noted."""
         for name, live in self.model.weights().items():

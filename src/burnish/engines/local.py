@@ -21,12 +21,13 @@ from burnish.core import keys
 from burnish.core.logprobs import token_logprobs
 from burnish.data.batching import micro_batches
 from burnish.data.chat import Chat
-from burnish.engines import attention, lora, optim
+from burnish.engines import attention, lora, optim, table  # noqa: F401 - importing table registers its model type
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import AdamW
 from burnish.errors import InputError
 from burnish.types import Batch, Head, Loss, Metrics, Outputs, add_metrics
 
+HEADS = "heads.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -129,7 +130,7 @@ class LocalModel:
         self.network = load_network(directory, engine.dtype, engine.device)
         generator = torch.Generator().manual_seed(keys.derive(seed, "adapter") % 2**63)
         self.adapted = lora.adapt(self.network, engine.adapter, generator) if engine.adapter else {}
-        self.heads = {name: self._head(head, generator) for name, head in (heads or {}).items()}
+        self.heads = {name: self._head(name, head, generator) for name, head in (heads or {}).items()}
         self._at = {name: head.at for name, head in (heads or {}).items()}
         if engine.activation_checkpointing:
             network: Any = self.network  # transformers renamed the method in 5.23
@@ -149,13 +150,26 @@ class LocalModel:
     def optimizer(self) -> torch.optim.Optimizer:
         return self.engine.optimizer.build(self.masters.params)
 
-    def _head(self, head: Head, generator: torch.Generator) -> nn.Linear:
+    def _head(self, name: str, head: Head, generator: torch.Generator) -> nn.Linear:
         precise = torch.promote_types(DTYPES[self.engine.dtype], torch.float32)
         linear = nn.Linear(self.hidden_size, head.out, dtype=precise)
         with torch.no_grad():
-            linear.weight.normal_(0, (self.hidden_size + 1) ** -0.5, generator=generator)
+            linear.weight.normal_(0, head.spread * (self.hidden_size + 1) ** -0.5, generator=generator)
             linear.bias.zero_()
+        self._fill(linear, name)
         return linear.to(self.device)
+
+    def _fill(self, linear: nn.Linear, name: str) -> None:
+        """Take over a head that was exported with the model: a critic that begins as a reward model."""
+        path = self.directory / HEADS
+        saved = load_file(path) if path.exists() else {}
+        if f"{name}.weight" not in saved:
+            return
+        if saved[f"{name}.weight"].shape != linear.weight.shape:
+            raise InputError(f"{path} has a head '{name}' of another size; remove the file to start with a new head")
+        with torch.no_grad():
+            linear.weight.copy_(saved[f"{name}.weight"])
+            linear.bias.copy_(saved[f"{name}.bias"])
 
     @property
     def hidden_size(self) -> int:
@@ -289,7 +303,10 @@ class LocalModel:
         optim.load_state_tensors(self.optimizer, self.masters, load_file(directory / "optimizer.safetensors"))
 
     def export(self, directory: Path) -> None:
-        """A Hugging Face directory: merged weights, tokenizer, template; with LoRA also ``adapter/`` in peft's format."""
+        """A Hugging Face directory: merged weights, tokenizer, template; with LoRA also ``adapter/`` in peft's format.
+
+        Heads beside the language model's are in ``heads.safetensors``, from where a model with a head of that name begins.
+        """
         tied = set(getattr(self.network, "_tied_weights_keys", None) or ())
         config: Any = self.network.config
         drop = tied if getattr(config, "tie_word_embeddings", False) else set()
@@ -298,26 +315,14 @@ class LocalModel:
         config.save_pretrained(directory)
         self.network.generation_config.save_pretrained(directory)  # type: ignore[operator, union-attr]
         self.chat.tokenizer.save_pretrained(directory)
+        if self.heads:
+            heads = {f"{n}.{k}": p for n, head in self.heads.items() for k, p in head.named_parameters()}
+            files.write_safetensors(directory / HEADS, _portable(heads))
         if self.engine.adapter:
             adapter, settings = lora.peft_adapter(self.adapted, self.engine.adapter, str(self.directory))
             folder = files.make_directory(directory / "adapter")
             files.write_safetensors(folder / "adapter_model.safetensors", adapter, {"format": "pt"})
             files.write_json(folder / "adapter_config.json", settings)
-
-
-class Reference:
-    """The policy as it was before training. With adapters it is the same network with the adapters off, at no memory."""
-
-    def __init__(self, policy: LocalModel) -> None:
-        frozen = replace(policy.engine, adapter=None)
-        self._policy = policy if policy.adapted else None
-        self._model = policy if policy.adapted else LocalModel(policy.directory, frozen)
-
-    def forward(self, batch: Batch) -> Outputs:
-        if self._policy is None:
-            return self._model.forward(batch)
-        with self._policy.base_weights():
-            return self._policy.forward(batch)
 
 
 def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

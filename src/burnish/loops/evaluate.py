@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from burnish.data.chat import Chat
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
+from burnish.loops.episodes import Opening, has_turns, play
 from burnish.stage import Stage
 from burnish.types import Completion, Example, Request, Sampler, Sampling, Task
 
@@ -20,7 +21,10 @@ Z95 = 1.959963984540054
 
 
 class Measured(Task, Protocol):
-    """A task that can also measure: named scores in [0, 1], whatever it rewards."""
+    """A task that can also measure: named scores in [0, 1], whatever it rewards.
+
+    Of a task with an ``env`` the completion is a whole episode: ``messages`` is all that was said after the opening.
+    """
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]: ...
 
@@ -78,8 +82,7 @@ def distinct(task: Task, n: int) -> list[Example]:
 
     A task with fewer different prompts gives what it has. Raises InputError when it has fewer than ``n`` items at all.
     """
-    if n > len(task):
-        raise InputError(f"the task has {len(task)} items, fewer than the {n} to evaluate; lower n")
+    _require(task, n)
     found: dict[str, Example] = {}
     for i in range(len(task)):
         example = task[i]
@@ -89,17 +92,39 @@ def distinct(task: Task, n: int) -> list[Example]:
     return list(found.values())
 
 
+def _require(task: Task, n: int) -> None:
+    if n > len(task):
+        raise InputError(f"the task has {len(task)} items, fewer than the {n} to evaluate; lower n")
+
+
 def run_items(
     sampler: Sampler, chat: Chat, task: Measured, *, n: int, samples: int, sampling: Sampling, key: int
 ) -> list[Item]:
-    """Sample and score the first ``n`` items. Item i and sample j always see the same uniforms, whatever the model."""
+    """Sample and score the first ``n`` items. Item i and sample j always see the same uniforms, whatever the model.
+
+    Episodes of several turns are played; as chance is a part of each, an opening that is met again is another item.
+    """
+    measure = task.measure
+    if has_turns(task):
+        _require(task, n)
+        examples = [task[i] for i in range(n)]
+        openings = [Opening(task.env(e), (key, i, j), sampling) for i, e in enumerate(examples) for j in range(samples)]
+        episodes = play(sampler, chat, openings, max_turns=task.max_turns)
+        return _scored(measure, examples, [episode.completion for episode in episodes], samples)
     examples = distinct(task, n)
     requests = [
         Request(chat.encode_prompt(example.messages), keys.derive(key, i, j), sampling)
         for i, example in enumerate(examples)
         for j in range(samples)
     ]
-    completions = sorted(sampler.sample(requests), key=lambda c: c.index)
+    return _scored(measure, examples, sorted(sampler.sample(requests), key=lambda c: c.index), samples)
+
+
+def _scored(
+    measure: Callable[[Example, Completion], dict[str, float]], examples: Sequence[Example],
+    completions: Sequence[Completion], samples: int,
+) -> list[Item]:  # fmt: skip
+    """``samples`` completions for each example, in order."""
     items = []
     for i, example in enumerate(examples):
         own = completions[i * samples : (i + 1) * samples]
@@ -108,7 +133,7 @@ def run_items(
                 example.messages[-1]["content"],
                 example.answer,
                 tuple(c.text for c in own),
-                tuple(task.measure(example, c) for c in own),
+                tuple(measure(example, c) for c in own),
                 tuple(len(c.tokens) for c in own),
                 tuple(c.finish for c in own),
             )

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from burnish.core import keys
 from burnish.core.losses import NLL
-from burnish.data.batching import epoch_order, supervised
+from burnish.data.batching import Row, epoch_order, supervised
 from burnish.data.chat import Chat
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import Schedule
@@ -20,8 +20,6 @@ from burnish.loops.plan import MemoryPlan, memory_plan, peak_memory_gb
 from burnish.signals import Interrupted
 from burnish.stage import Stage
 from burnish.types import Example, Metrics, add_metrics, means
-
-Row = tuple[tuple[int, ...], tuple[bool, ...]]
 
 
 class Examples(Protocol):
@@ -101,7 +99,8 @@ def fit(
             if state.step == begun + 1:
                 report.step_time(stage, seconds, total - state.step)
     except Interrupted:
-        report.save_and_leave(stage, policy, state.step, asdict(state))
+        policy.discard_gradient()
+        report.save_and_leave(stage, {"policy": policy}, state.step, asdict(state))
         raise
     report.memory_check(stage, memory)
     return stage.export(policy)

@@ -18,7 +18,7 @@ from burnish.loops.evaluate import paired
 from burnish.loops.plan import MemoryPlan, describe_model, peak_memory_gb
 from burnish.loops.rollouts import Group, RewardFunction, draw_groups
 from burnish.run import Artifact, Run
-from burnish.stage import Stage
+from burnish.stage import Checkpointable, Stage
 from burnish.types import Batch, Task
 from burnish.view import duration
 
@@ -67,18 +67,17 @@ def memory_check(stage: Stage, predicted: MemoryPlan) -> None:
     stage.view.say(Text(f"memory: {used:.1f} GB at the peak, {predicted.total / 1e9:.1f} GB predicted", style="dim"))
 
 
-def save_and_leave(stage: Stage, policy: LocalModel, step: int, loop: dict[str, Any]) -> None:
+def save_and_leave(stage: Stage, saved: Mapping[str, Checkpointable], step: int, loop: dict[str, Any]) -> None:
     """The checkpoint of an interrupted run: the state after its last complete step, without the unfinished one.
 
     Says how long the wait will be where it is more than a few seconds.
     """
-    policy.discard_gradient()
-    seconds = policy.state_bytes() / WRITE_SPEED
-    if seconds > 5:
+    size = sum(model.state_bytes() for model in saved.values() if isinstance(model, LocalModel))
+    if size / WRITE_SPEED > 5:
         stage.view.say(
-            f"writing {policy.state_bytes() / 1e9:.1f} GB of weights and optimizer state: about {duration(seconds)}"
+            f"writing {size / 1e9:.1f} GB of weights and optimizer state: about {duration(size / WRITE_SPEED)}"
         )
-    stage.checkpoint(step, {"policy": policy}, {"loop": loop})
+    stage.checkpoint(step, saved, {"loop": loop})
 
 
 def learned(run: Run, model: Artifact, before: dict[str, Any], after: dict[str, Any], *, stage: str) -> None:
@@ -149,7 +148,7 @@ def rehearsal_summary(groups: Sequence[Group]) -> str:
     """Mean reward, base rate (the share of completions at the best reward seen, if that is above the worst), and the share
     of groups whose rewards are all equal.
     """
-    rewards = [[r.reward for r in g.rollouts] for g in groups]
+    rewards = [g.scores for g in groups]
     flat = [r for group in rewards for r in group]
     equal = sum(max(group) - min(group) < 1e-12 for group in rewards)
     best, worst = max(flat), min(flat)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
@@ -17,83 +16,104 @@ from burnish.core import keys
 from burnish.data.batching import epoch_order
 from burnish.data.chat import Chat
 from burnish.errors import InputError
-from burnish.types import Batch, Completion, Example, Request, Reward, RewardPart, Rollout, Sampler, Sampling, Task
+from burnish.loops.episodes import Opening, checked, has_turns, play
+from burnish.types import (
+    Batch,
+    Completion,
+    EnvTask,
+    Example,
+    Request,
+    Reward,
+    RewardPart,
+    Rollout,
+    Sampler,
+    Sampling,
+    Task,
+)
 
 RewardFunction = Callable[[Example, Sequence[Completion]], list[Reward]]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The rollouts of one prompt, with what is needed to show them. ``draw`` counts the groups ever requested."""
+    """The rollouts of one prompt, with what is needed to show them. ``draw`` counts the groups ever requested.
+
+    An episode that needed several rows has them side by side. ``texts`` has one text a row.
+    """
 
     draw: int
     example: Example
     rollouts: tuple[Rollout, ...]
     texts: tuple[str, ...]
 
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The reward of each trained episode, in order: the sum over its rows."""
+        total: dict[int, float] = {}
+        for rollout in self.rollouts:
+            if rollout.train:
+                total[rollout.episode] = total.get(rollout.episode, 0.0) + rollout.reward
+        return tuple(total.values())
+
 
 def draw_groups(
     sampler: Sampler, chat: Chat, task: Task, reward: RewardFunction, *, draws: range, size: int, sampling: Sampling,
-    seed: int, version: int,
+    seed: int, version: int, greedy: bool = False,
 ) -> list[Group]:  # fmt: skip
     """``size`` completions for each of the draws, rewarded. The result does not depend on the order rows finish in.
 
-    Draw d takes item d of an endless shuffled pass over the task. All randomness follows from (seed, draw, sample).
+    With ``greedy`` each group has one more, decoded at temperature 0 and not trained on (``train=False``): its baseline.
+    Draw d takes item d of an endless shuffled pass over the task. All randomness follows from (seed, draw, sample, turn).
+    A task with an ``env`` is played for several turns (:mod:`burnish.loops.episodes`) and rewarded by it, not by ``reward``.
     Raises InputError when a reward is missing, not finite, or given for a token that does not exist.
     """
     order = epoch_order(keys.derive(seed, "order"), len(task), draws.start, len(draws))
     examples = [task[i] for i in order]
+    members = [sampling] * size + [replace(sampling, temperature=0.0)] * greedy
+    if has_turns(task):
+        return _play_groups(sampler, chat, task, examples, draws, members, seed, version)
     prompts = [chat.encode_prompt(example.messages) for example in examples]
     requests = [
-        Request(prompt, keys.derive(seed, "sample", draw, i, 0), sampling)
+        Request(prompt, keys.derive(seed, "sample", draw, i, 0), how)
         for draw, prompt in zip(draws, prompts, strict=True)
-        for i in range(size)
+        for i, how in enumerate(members)
     ]
     completions = sorted(sampler.sample(requests), key=lambda c: c.index)
     groups = []
     for number, (draw, example, prompt) in enumerate(zip(draws, examples, prompts, strict=True)):
-        members = completions[number * size : (number + 1) * size]
-        rewards = reward(example, members)
-        if len(rewards) != size:
+        own = completions[number * len(members) : (number + 1) * len(members)]
+        rewards = reward(example, own)
+        if len(rewards) != len(own):
             raise InputError(
-                f"the reward returned {len(rewards)} values for {size} completions; it must return one each"
+                f"the reward returned {len(rewards)} values for {len(own)} completions; it must return one each"
             )
         rollouts = tuple(
-            _rollout(prompt, c, checked(r, c), group=draw, episode=draw * size + i, version=version)
-            for i, (c, r) in enumerate(zip(members, rewards, strict=True))
-        )
-        groups.append(Group(draw, example, rollouts, tuple(c.text for c in members)))
+            Rollout(
+                prompt, c.tokens, (True,) * len(c.tokens), c.logprobs, checked(r, c), draw, draw * len(members) + i,
+                version=version, finish=c.finish, train=i < size, kept=c.kept,
+            )
+            for i, (c, r) in enumerate(zip(own, rewards, strict=True))
+        )  # fmt: skip
+        groups.append(Group(draw, example, rollouts, tuple(c.text for c in own)))
     return groups
 
 
-def checked(reward: Reward, completion: Completion) -> Reward:
-    """The reward with position -1 resolved to the last token. Raises InputError where a value or position is unusable."""
-    last = len(completion.tokens) - 1
-    for position, value, part in reward:
-        if not np.isfinite(value):
-            raise InputError(
-                f"reward part '{part}' is {value} for the completion {completion.text[:200]!r}; return a finite number"
-            )
-        if not -1 <= position <= last:
-            raise InputError(f"reward part '{part}' is at token {position}, but the completion has {last + 1} tokens")
-    return tuple(RewardPart(last if p == -1 else p, float(v), part) for p, v, part in reward)
-
-
-def _rollout(
-    prompt: tuple[int, ...], c: Completion, reward: Reward, *, group: int, episode: int, version: int
-) -> Rollout:
-    return Rollout(
-        prompt,
-        c.tokens,
-        (True,) * len(c.tokens),
-        c.logprobs,
-        reward,
-        group,
-        episode,
-        version=version,
-        finish=c.finish,
-        kept=c.kept,
-    )
+def _play_groups(
+    sampler: Sampler, chat: Chat, task: EnvTask, examples: Sequence[Example], draws: range, members: Sequence[Sampling],
+    seed: int, version: int,
+) -> list[Group]:  # fmt: skip
+    size = len(members)
+    openings = [
+        Opening(task.env(example), (seed, "sample", draw, i), how, draw, draw * size + i, train=how.temperature > 0)
+        for draw, example in zip(draws, examples, strict=True)
+        for i, how in enumerate(members)
+    ]
+    episodes = play(sampler, chat, openings, max_turns=task.max_turns, version=version)
+    groups = []
+    for number, (draw, example) in enumerate(zip(draws, examples, strict=True)):
+        rollouts = tuple(r for episode in episodes[number * size : (number + 1) * size] for r in episode.rollouts)
+        groups.append(Group(draw, example, rollouts, tuple(chat.decode(r.tokens, special=True) for r in rollouts)))
+    return groups
 
 
 def _lists(tensor: Tensor | None, batch: Batch) -> list[list[float] | None]:
@@ -129,6 +149,7 @@ def rollout_table(
         "reward": [r.reward for r in rollouts],
         "rewards": [[part._asdict() for part in r.rewards] for r in rollouts],
         "advantages": _lists(batch.advantages, batch),
+        "returns": _lists(batch.returns, batch),
         "sampler_logprobs": [list(r.sampler_logprobs) for r in rollouts],
         "kept": [list(r.kept) for r in rollouts],
         "old_logprobs": _lists(batch.old_logprobs, batch),
@@ -144,9 +165,20 @@ _PART = pa.struct([("position", pa.int32()), ("value", pa.float64()), ("part", p
 _TYPES: dict[str, pa.DataType] = {
     "prompt_ids": pa.list_(pa.int32()),
     "token_ids": pa.list_(pa.int32()),
+    "reward": pa.float64(),
     "rewards": pa.list_(_PART),
     **dict.fromkeys(
-        ("advantages", "sampler_logprobs", "kept", "old_logprobs", "logprobs", "ref_logprobs", "entropy", "values"),
+        (
+            "advantages",
+            "returns",
+            "sampler_logprobs",
+            "kept",
+            "old_logprobs",
+            "logprobs",
+            "ref_logprobs",
+            "entropy",
+            "values",
+        ),
         pa.list_(pa.float64()),
     ),
 }

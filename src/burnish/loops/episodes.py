@@ -1,0 +1,180 @@
+"""Episodes of several turns: the policy speaks, its environment answers, until the episode is over.
+
+All live episodes advance together, one call of the sampler a turn. What an environment says becomes part of the row, masked,
+as long as the chat template only appends; where it rewrites what was there, the rest of the episode is a new row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeGuard
+
+import numpy as np
+
+from burnish.core import keys
+from burnish.data.chat import Chat
+from burnish.errors import InputError
+from burnish.types import (
+    Completion,
+    Env,
+    EnvTask,
+    Message,
+    Request,
+    Reward,
+    RewardPart,
+    Rollout,
+    Sampler,
+    Sampling,
+    Task,
+)
+
+
+def has_turns(task: Task) -> TypeGuard[EnvTask]:
+    """Whether the task is a conversation: it has an ``env``. Raises InputError where it does not say for how long."""
+    if not hasattr(task, "env"):
+        return False
+    if not hasattr(task, "max_turns"):
+        raise InputError(
+            f"{type(task).__name__} has an env but no max_turns: say after how many turns an episode is cut"
+        )
+    return True
+
+
+def checked(reward: Reward, completion: Completion) -> Reward:
+    """The reward with position -1 resolved to the last token. Raises InputError where a value or position is unusable."""
+    last = len(completion.tokens) - 1
+    for position, value, part in reward:
+        if not np.isfinite(value):
+            raise InputError(
+                f"reward part '{part}' is {value} for the completion {completion.text[:200]!r}; return a finite number"
+            )
+        if not -1 <= position <= last:
+            raise InputError(f"reward part '{part}' is at token {position}, but the completion has {last + 1} tokens")
+    return tuple(RewardPart(last if p == -1 else p, float(v), part) for p, v, part in reward)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """An episode to be played. Its randomness follows from ``names``: turn k is drawn with the key of (*names, k).
+
+    ``sampling`` is for one turn. ``train`` False marks an episode that only serves as a baseline.
+    """
+
+    env: Env
+    names: tuple[str | int, ...]
+    sampling: Sampling
+    group: int = 0
+    episode: int = 0
+    train: bool = True
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A played episode: its rows, and everything that was said after the opening messages."""
+
+    rollouts: tuple[Rollout, ...]
+    messages: tuple[Message, ...]
+
+    @property
+    def completion(self) -> Completion:
+        """The episode as one completion: all sampled tokens, all messages, and why it ended."""
+        tokens = tuple(t for r in self.rollouts for t, own in zip(r.tokens, r.mask, strict=True) if own)
+        text = " ".join(message["content"] for message in self.messages)
+        return Completion(tokens, text, self.messages, self.rollouts[-1].finish)
+
+
+def play(
+    sampler: Sampler, chat: Chat, openings: Sequence[Opening], *, max_turns: int, version: int = 0
+) -> list[Episode]:
+    """Play every episode to its end: the environment says so, ``max_turns`` are over, or the context is full.
+
+    An episode does not depend on what is played beside it. The last row of an episode
+    finishes with "eos" where the environment ended it and with "length" where it was cut; rows before it with "stop".
+    """
+    if max_turns < 1:
+        raise InputError(f"max_turns is {max_turns}: an episode has at least one turn")
+    played = [_Playing.begin(chat, opening, version) for opening in openings]
+    live = played
+    for turn in range(max_turns):
+        requests = [Request(p.known, keys.derive(*p.opening.names, turn), p.opening.sampling) for p in live]
+        completions = sorted(sampler.sample(requests), key=lambda c: c.index)
+        for playing, completion in zip(live, completions, strict=True):
+            playing.hear(chat, completion, sampler.context, last=turn + 1 == max_turns)
+        live = [playing for playing in live if not playing.over]
+        if not live:
+            break
+    return [Episode(tuple(p.rows), p.messages[p.opened :]) for p in played]
+
+
+@dataclass
+class _Playing:
+    """An episode under way: the conversation, the rows that are closed, and the row that is being written."""
+
+    opening: Opening
+    version: int
+    messages: tuple[Message, ...]
+    opened: int
+    prompt: tuple[int, ...]
+    rows: list[Rollout] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    mask: list[bool] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+    rewards: list[RewardPart] = field(default_factory=list)
+    over: bool = False
+
+    @staticmethod
+    def begin(chat: Chat, opening: Opening, version: int) -> _Playing:
+        messages = tuple(opening.env.reset(keys.derive(*opening.names, "env")))
+        return _Playing(opening, version, messages, len(messages), chat.encode_prompt(messages))
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """The tokens of the row so far: what the next turn is sampled after."""
+        return (*self.prompt, *self.tokens)
+
+    def hear(self, chat: Chat, reply: Completion, context: int, *, last: bool) -> None:
+        """Take the policy's turn and the environment's answer to it."""
+        asked, prompt = self.messages, self.known
+        answer, reward, done, _ = self.opening.env.step(reply.text)
+        start = len(self.tokens)
+        self.rewards += [part._replace(position=start + part.position) for part in checked(reward, reply)]
+        self._append(reply.tokens, True, reply.logprobs, reply.kept)
+        self.messages = (*asked, *reply.messages, *answer)
+        if done or last:
+            self._end("eos" if done else "length")
+            return
+        if not answer:
+            raise InputError(f"the environment says nothing after {reply.text[:200]!r}, but the episode is not over")
+        self._go_on(chat.encode_next(asked, prompt, reply.tokens, self.messages), context)
+
+    def _go_on(self, longer: tuple[int, ...], context: int) -> None:
+        """Continue the row with the environment's tokens, or where ``longer`` does not begin with the row, start another."""
+        known = self.known
+        if len(longer) >= context:
+            self._end("length")
+        elif longer[: len(known)] == known:
+            new = longer[len(known) :]
+            self._append(new, False, (0.0,) * len(new), (1.0,) * len(new))
+        else:
+            self.rows.append(self._row("stop"))
+            self.prompt = longer
+            self.tokens, self.mask, self.logprobs, self.kept, self.rewards = [], [], [], [], []
+
+    def _append(self, tokens: Sequence[int], sampled: bool, logprobs: Sequence[float], kept: Sequence[float]) -> None:
+        self.tokens += tokens
+        self.mask += [sampled] * len(tokens)
+        self.logprobs += logprobs
+        self.kept += kept
+
+    def _row(self, finish: str) -> Rollout:
+        return Rollout(
+            self.prompt, tuple(self.tokens), tuple(self.mask), tuple(self.logprobs), tuple(self.rewards),
+            self.opening.group, self.opening.episode, len(self.rows), self.version, finish, self.opening.train,
+            tuple(self.kept),
+        )  # fmt: skip
+
+    def _end(self, finish: str) -> None:
+        self.rows.append(self._row(finish))
+        self.over = True

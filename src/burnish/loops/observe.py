@@ -1,0 +1,72 @@
+"""What a step of the reinforcement-learning loop reports about its rollouts, its speed, and what broke."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from burnish.core.algorithms import Algorithm
+from burnish.core.episodes import chosen
+from burnish.engines.local import LocalModel
+from burnish.loops.plan import peak_memory_gb
+from burnish.types import Batch, Metrics
+
+if TYPE_CHECKING:
+    from burnish.loops.rollouts import Group
+    from burnish.loops.update import Seen
+
+
+def describe(groups: Sequence[Group], batch: Batch, algo: Algorithm) -> Metrics:
+    """Rewards by episode (total and by part), lengths, and how many groups and tokens had something to teach."""
+    rollouts = [r for g in groups for r in g.rollouts if r.train]
+    scores = [score for g in groups for score in g.scores]
+    metrics: Metrics = {"reward/mean": (sum(scores), len(scores))}
+    for name in {part.part for r in rollouts for part in r.rewards}:
+        total = sum(p.value for r in rollouts for p in r.rewards if p.part == name)
+        metrics[f"reward/{name}"] = (total, len(scores))
+    equal = sum(len({round(score, 12) for score in g.scores}) == 1 for g in groups)
+    useful = int(batch.lengths[~algo.idle(batch)].sum())
+    return metrics | _values(batch) | {
+        "length/mean": (sum(sum(r.mask) for r in rollouts), len(scores)),
+        "length/truncated_frac": (sum(r.finish == "length" for r in rollouts), len(scores)),
+        "groups/zero_variance": (equal, len(groups)),
+        "tokens/useful_frac": (useful, int(batch.lengths.sum())),
+    }  # fmt: skip
+
+
+def _values(batch: Batch) -> Metrics:
+    """``value/explained_variance``: 1 - Var(R - V)/Var(R) over chosen tokens, before the update; 1 is perfect."""
+    if batch.values is None or batch.returns is None:
+        return {}
+    where = chosen(batch)
+    returns, values = batch.returns[where], batch.values[where].to(batch.returns.dtype)
+    if len(returns) < 2 or float(returns.var()) == 0:
+        return {}
+    return {"value/explained_variance": (float(1 - (returns - values).var() / returns.var()), 1.0)}
+
+
+def speed(batch: Batch, trained: int, times: dict[str, float]) -> dict[str, float]:
+    """Token counts of the step and what cannot repeat: seconds, tokens per second, memory in 10^9 bytes."""
+    tokens = int(batch.lengths.sum())
+    return {
+        "tokens/sampled": tokens,
+        "tokens/trained": trained,
+        **{f"perf/time_{phase}": seconds for phase, seconds in times.items()},
+        "perf/time_step": times["rollout"] + times["train"],
+        "perf/rollout_tokens_per_s": tokens / times["rollout"],
+        "perf/train_tokens_per_s": tokens / times["train"],
+        "perf/memory_peak_gb": peak_memory_gb(),
+    }
+
+
+def broken(policy: LocalModel, groups: Sequence[Group], seen: Seen) -> str:
+    """Which samples have a log-prob that is not finite: what a skipped update is blamed on."""
+    rollouts = [r for g in groups for r in g.rollouts]
+    bad = [
+        f"group {r.group}, episode {r.episode}: {policy.chat.decode(r.tokens)[:80]!r}"
+        for r, row, known in zip(rollouts, seen.logprobs, seen.rows.tolist(), strict=True)
+        if known and not torch.isfinite(row[: len(r.tokens)]).all()
+    ]
+    return "; ".join(bad[:5]) or "every log-prob was finite, so the overflow happened in the backward pass"
