@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -241,4 +243,126 @@ def test_schema_says_what_is_accepted():
     assert algo[0]["type"] == "string"
     assert [c["properties"]["kind"]["const"] for c in algo[1]["properties"]["surrogate"]["anyOf"]] == ["Clip", "Plain"]
     assert schema["properties"]["parts"]["items"]["required"] == ["name"]
+    json.dumps(schema)
+
+
+# --- abstract classes and functions by name ------------------------------------------------------
+
+
+class Shape(ABC):
+    @abstractmethod
+    def area(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Square(Shape):
+    side: float = 1.0
+
+    def area(self) -> float:
+        return self.side**2
+
+
+@dataclass(frozen=True)
+class Oblong(Square):
+    other: float = 2.0
+
+
+@dataclass(frozen=True)
+class Twice(Shape):
+    """Holds another of its own kind, so the schema of the kind holds itself."""
+
+    inner: Shape
+
+    def area(self) -> float:
+        return 2 * self.inner.area()
+
+
+Measure = Callable[[str, int], float]
+
+
+def long(text: str, most: int) -> float:
+    return float(len(text) > most)
+
+
+def share(text: str, most: int) -> float:
+    return len(text) / most
+
+
+def other(text: str) -> float:
+    return float(len(text))
+
+
+@dataclass(frozen=True)
+class capped:  # noqa: N801 - a function with a setting
+    at: float = 1.0
+
+    def __call__(self, text: str, most: int) -> float:
+        return min(self.at, len(text) / most)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    shape: Shape = Square()
+    frame: Shape | None = None
+    measure: Measure = long
+
+
+@pytest.fixture
+def measures(monkeypatch):
+    monkeypatch.setattr(config, "NAMED", {})
+    config.functions(Measure, "measure", sys.modules[__name__])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("frame=Square", Drawing(frame=Square())),
+        ("frame={kind: Square, side: 2}", Drawing(frame=Square(2.0))),
+        ("shape={kind: Twice, inner: {kind: Twice, inner: Square}}", Drawing(Twice(Twice(Square())))),
+        ("shape.side=3", Drawing(Square(3.0))),
+        ("shape={side: 3}", Drawing(Square(3.0))),
+        ("frame=Oblong", Drawing(frame=Oblong())),
+        ("frame=none", Drawing()),
+        ("measure=share", Drawing(measure=share)),
+        ("measure=capped", Drawing(measure=capped())),
+        ("measure={kind: capped, at: .5}", Drawing(measure=capped(0.5))),
+        (f"measure={__name__}:share", Drawing(measure=share)),
+    ],
+)
+@pytest.mark.usefixtures("measures")
+def test_subclasses_and_functions_by_name(override, expected):
+    assert config.apply(Drawing(), [override]) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("shape=square2", r"shape=square2: expected Shape \(Square, Twice, Oblong\), got str. Did you mean 'Square'\?"),
+        (
+            "shape={kind: Twise}",
+            r"shape.kind must be one of Square, Twice, Oblong, not 'Twise'. Did you mean 'Twice'\?",
+        ),
+        ("shape=Twice", "shape.inner is missing: Twice needs inner"),
+        ("frame.side=2", "set frame first to one of Square, Twice, Oblong"),
+        ("measure=shar", r"unknown measure 'shar'. Did you mean 'share'\? Known: capped, long, share\."),
+        ("measure=elsewhere:share", "unknown measure 'elsewhere:share'"),
+        ("measure=3", r"measure=3: expected Callable.* \(.*long, share.*\), got int\."),
+    ],
+)
+@pytest.mark.usefixtures("measures")
+def test_refusals_of_subclasses_and_functions(override, message):
+    with pytest.raises(InputError, match=message):
+        config.apply(Drawing(), [override])
+
+
+@pytest.mark.usefixtures("measures")
+def test_the_schema_of_an_abstract_class_is_stated_once():
+    schema = config.schema(Drawing)
+    assert schema["properties"]["shape"] == {"$ref": "#/$defs/Shape"}
+    bare, square, twice, _ = schema["$defs"]["Shape"]["anyOf"]
+    assert bare == {"enum": ["Square", "Oblong"]}, "the bare name of Twice does not say what is inside"
+    assert square["properties"]["kind"] == {"const": "Square"}
+    assert twice["properties"]["inner"] == {"$ref": "#/$defs/Shape"} and twice["required"] == ["inner"]
+    names = schema["properties"]["measure"]["anyOf"][0]["enum"]
+    assert {"long", "share", "capped", f"{__name__}:long"} <= set(names) and "other" not in names
     json.dumps(schema)

@@ -1,9 +1,9 @@
 """Configuration: frozen dataclasses, changed by ``key.path=value`` and by YAML files, checked against annotations.
 
-A nested mapping changes the fields it names. Where an annotation allows several classes (a union of dataclasses), the
-reserved key ``kind`` in a mapping picks one by its name; :func:`plain` writes it, so what it gives can be read back.
-The bare class name stands for the class with its defaults. A field whose type has a table of named values (see
-:func:`named`) also takes a name.
+A nested mapping changes the fields it names. Where an annotation allows several classes (a union of dataclasses, or an
+abstract class and its dataclass subclasses), the reserved key ``kind`` in a mapping picks one by its name; :func:`plain`
+writes it, so what it gives can be read back. The bare class name stands for the class with its defaults. A field whose type
+has a table of named values (see :func:`named` and :func:`functions`) also takes a name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
-from types import NoneType, UnionType
+from types import ModuleType, NoneType, UnionType
 from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -24,18 +24,59 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from burnish.errors import InputError
+from burnish.errors import InputError, near, unknown
 
 C = TypeVar("C")
 KIND = "kind"
-NAMED: dict[Any, Callable[[str], Any]] = {}
-"""``{type: lookup}``: what turns a name into a value, for fields of that type. Searched by equality: an annotation with
-metadata cannot be hashed."""
+
+
+class Names(NamedTuple):
+    """What turns a name into a value; where they can be counted, all names; classes that are values of the type too."""
+
+    lookup: Callable[[str], Any]
+    all: tuple[str, ...] = ()
+    classes: tuple[Any, ...] = ()
+
+
+NAMED: dict[Any, Names] = {}
+"""``{type: names}`` for fields of that type. Searched by equality: an annotation with metadata cannot be hashed."""
 
 
 def named(type_: Any, lookup: Callable[[str], Any]) -> None:
     """Let fields of ``type_`` be given by name. ``lookup`` raises InputError for a name that does not exist."""
-    NAMED[type_] = lookup
+    NAMED[type_] = Names(lookup)
+
+
+def functions(type_: Any, called: str, module: ModuleType) -> None:
+    """Let fields of ``type_``, a ``Callable[...]``, be given by the name of a public function of the module with its signature.
+
+    A dataclass whose instances can be called with that signature counts too: its name stands for its defaults, ``kind`` picks
+    it. ``module:name``, as :func:`plain` writes it, is understood. ``called`` is what errors call such a value.
+    """
+    found = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__ and _fits(value, type_)
+    }
+
+    def lookup(name: str) -> Any:
+        own = name.removeprefix(f"{module.__name__}:")
+        if own not in found:
+            raise unknown(called, name, found)
+        return found[own]() if is_dataclass(found[own]) else found[own]
+
+    NAMED[type_] = Names(lookup, tuple(found), tuple(value for value in found.values() if is_dataclass(value)))
+
+
+def _fits(value: Any, type_: Any) -> bool:
+    """Whether a function, or the instances of a dataclass, have the signature of a ``Callable[...]``."""
+    function = value.__call__ if is_dataclass(value) and isinstance(value, type) else value
+    if not inspect.isfunction(function):
+        return False
+    hints = get_type_hints(function)
+    wanted = get_args(type_)
+    result = hints.pop("return", None)
+    return (list(hints.values()), result) == wanted
 
 
 def apply(config: C, overrides: Sequence[str]) -> C:
@@ -117,16 +158,30 @@ def describe(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 def schema(type_: Any) -> dict[str, Any]:
     """The JSON schema of what :func:`from_yaml` accepts for a dataclass or an annotation."""
+    shared: dict[str, Any] = {}
+    found = _schema(type_, shared)
+    return {**found, "$defs": shared} if shared else found
+
+
+def _schema(type_: Any, shared: dict[str, Any]) -> dict[str, Any]:
+    """The schema; that of an abstract class is put into ``shared`` once, because its subclasses may hold one another."""
     choices: list[dict[str, Any]] = []
     for member in _members(type_):
         if member in list(NAMED):
-            choices.append({"type": "string", "description": f"the name of a {_called(member)}"})
+            choices += _names_schema(member, shared)
         if is_dataclass(member):
-            choices.append(_object_schema(member))
+            choices.append(_object_schema(member, shared))
+        elif family := _subclasses(member):
+            if member.__name__ not in shared:
+                shared[member.__name__] = {}
+                bare = [name for name, cls in family.items() if all(map(_has_default, _settable(cls).values()))]
+                objects = [_object_schema(cls, shared) for cls in family.values()]
+                shared[member.__name__] = {"anyOf": [{"enum": bare}, *objects]}
+            choices.append({"$ref": f"#/$defs/{member.__name__}"})
         elif item := _item(member):
-            container = get_origin(member)
-            many = {"type": "object", "additionalProperties": schema(item)}
-            choices.append(many if issubclass(container, Mapping) else {"type": "array", "items": schema(item)})
+            container, each = get_origin(member), _schema(item, shared)
+            many = {"type": "object", "additionalProperties": each}
+            choices.append(many if issubclass(container, Mapping) else {"type": "array", "items": each})
         elif member is NoneType:
             choices.append({"type": "null"})
         elif member not in list(NAMED):
@@ -141,11 +196,19 @@ class _JsonSchema(GenerateJsonSchema):
         return {"description": f"set in Python ({error_info})"}
 
 
-def _object_schema(cls: Any) -> dict[str, Any]:
+def _names_schema(member: Any, shared: dict[str, Any]) -> list[dict[str, Any]]:
+    names = NAMED[member]
+    if not names.all:
+        return [{"type": "string", "description": f"{_called(member)}, by name"}]
+    recorded = [plain(value) for value in map(names.lookup, names.all) if not is_dataclass(value)]
+    return [{"enum": [*names.all, *recorded]}, *(_object_schema(cls, shared) for cls in names.classes)]
+
+
+def _object_schema(cls: Any, shared: dict[str, Any]) -> dict[str, Any]:
     hints, settable = get_type_hints(cls, include_extras=True), _settable(cls)
     return {
         "type": "object",
-        "properties": {KIND: {"const": _called(cls)}} | {name: schema(hints[name]) for name in settable},
+        "properties": {KIND: {"const": _called(cls)}} | {name: _schema(hints[name], shared) for name in settable},
         "required": [name for name, f in settable.items() if not _has_default(f)],
         "additionalProperties": False,
     }
@@ -263,10 +326,13 @@ def _changed(annotation: Any, value: Any, group: Sequence[_Assignment], key: str
         return value
     if is_dataclass(value):
         return _rebuild(type(value), value, parts, f"{key}.")
-    classes = [member for member in _members(annotation) if is_dataclass(member)]
+    classes = _classes(annotation)
     if value is not None or len(classes) != 1:
-        raise InputError(f"{key}.{parts[0].path[0]} cannot be set: {key} is {plain(value, key)!r}; set {key} first.")
-    return _rebuild(classes[0], None, parts, f"{key}.")
+        choice = f" to one of {', '.join(classes)}" if value is None and classes else ""
+        raise InputError(
+            f"{key}.{parts[0].path[0]} cannot be set: {key} is {plain(value, key)!r}; set {key} first{choice}."
+        )
+    return _rebuild(next(iter(classes.values())), None, parts, f"{key}.")
 
 
 def _continues(value: Any, given: Any) -> bool:
@@ -278,23 +344,26 @@ def _continues(value: Any, given: Any) -> bool:
 def _convert(annotation: Any, given: _Assignment, key: str) -> Any:
     """A value of the annotated type. Raises InputError naming key, value and expected type."""
     members, value = _members(annotation), given.value
+    classes, leaves = _classes(annotation), [m for m in members if not is_dataclass(m) and not _subclasses(m)]
+    if isinstance(value, str) and value.lower() == "none" and leaves == [NoneType]:
+        return None  # as it is printed; YAML itself says null
     if isinstance(value, str) and (tables := [NAMED[i] for i in NAMED if i in members]):
         try:
-            return tables[0](value)
+            return tables[0].lookup(value)
         except InputError as error:
             raise InputError(f"{key}: {error}") from error
-    classes: dict[str, Any] = {_called(member): member for member in members if is_dataclass(member)}
     if isinstance(value, str) and value in classes:
         return _rebuild(classes[value], None, [], f"{key}.")
     if isinstance(value, Mapping) and classes:
         kind = value.get(KIND, next(iter(classes)) if len(classes) == 1 else None)
         if kind not in classes:
-            raise InputError(f"{key}.{KIND} must be one of {', '.join(classes)}, not {kind!r}.")
+            hint = near(str(kind), classes)
+            raise InputError(f"{key}.{KIND} must be one of {', '.join(classes)}, not {kind!r}.{hint}")
         return _rebuild(classes[kind], None, [e for e in _entries(value) if e.path != (KIND,)], f"{key}.")
     for member in members:
         if (item := _item(member)) and isinstance(value, Mapping if issubclass(get_origin(member), Mapping) else list):
             return _convert_items(get_origin(member), item, value, key)
-    return _validate([member for member in members if not is_dataclass(member)], annotation, given, key)
+    return _validate(leaves, annotation, given, key)
 
 
 def _convert_items(container: Any, item: Any, values: list[Any] | Mapping[Any, Any], key: str) -> Any:
@@ -314,8 +383,11 @@ def _validate(leaves: Sequence[Any], annotation: Any, given: _Assignment, key: s
                 return result
         except ValidationError as error:
             problem = problem or f" ({error.errors()[0]['msg']})" * (error.error_count() == 1)
-    shown = given.value if given.text is None else given.text
-    raise InputError(f"{key}={shown!s}: expected {_called(annotation)}, got {type(given.value).__name__}{problem}.")
+    shown, names = given.value if given.text is None else given.text, _choices(annotation)
+    choice, problem = (f" ({', '.join(names)})", "") if names else ("", problem)
+    hint = near(given.value, names) if isinstance(given.value, str) else ""
+    got = type(given.value).__name__
+    raise InputError(f"{key}={shown!s}: expected {_called(annotation)}{choice}, got {got}{problem}.{hint}")
 
 
 # --- annotations -------------------------------------------------------------------------------
@@ -328,6 +400,34 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+def _subclasses(member: Any) -> dict[str, Any]:
+    """The dataclasses below an abstract class, by name, in the order they were defined; none for anything else."""
+    pending: list[type] = [member] if isinstance(member, type) and inspect.isabstract(member) else []
+    found: dict[str, Any] = {}
+    while pending:
+        below: list[type] = pending.pop(0).__subclasses__()
+        found |= {cls.__name__: cls for cls in below if is_dataclass(cls)}
+        pending += below
+    return found
+
+
+def _classes(annotation: Any) -> dict[str, Any]:
+    """The dataclasses that ``kind`` chooses from, by name."""
+    found: dict[str, Any] = {}
+    for member in _members(annotation):
+        own: list[Any] = [member] if is_dataclass(member) else []
+        own += NAMED[member].classes if member in list(NAMED) else ()
+        found |= {_called(cls): cls for cls in own} | _subclasses(member)
+    return found
+
+
+def _choices(annotation: Any) -> list[str]:
+    """All names that stand for a value, where the annotation itself does not tell them."""
+    members = _members(annotation)
+    names = [name for member in members if member in list(NAMED) for name in NAMED[member].all]
+    return names or [name for member in members for name in _subclasses(member)]
+
+
 def _item(annotation: Any) -> Any:
     """The item annotation of a list, a tuple of any length or a mapping, where items are dataclasses or have names."""
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -336,7 +436,7 @@ def _item(annotation: Any) -> Any:
     if origin is tuple and (len(arguments) != 2 or arguments[1] is not Ellipsis):
         return None
     item = arguments[1] if issubclass(origin, Mapping) else arguments[0]
-    return item if any(is_dataclass(member) or member in list(NAMED) for member in _members(item)) else None
+    return item if _classes(item) or any(member in list(NAMED) for member in _members(item)) else None
 
 
 def _adapter(leaves: Sequence[Any]) -> TypeAdapter[Any]:

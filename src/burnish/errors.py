@@ -17,6 +17,11 @@ class TrainingHaltedError(RuntimeError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that does not exist, with the nearest one that does."""
     names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return InputError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")
+    return InputError(f"unknown {kind} '{name}'.{near(name, names)} Known: {', '.join(names)}.")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean '...'?`` with the known name that is spelt most alike, in any case; empty where none is."""
+    lowered = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.4)
+    return f" Did you mean '{lowered[found[0]]}'?" if found else ""

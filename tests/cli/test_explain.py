@@ -22,6 +22,15 @@ def printed(capsys: Captured, *arguments: str) -> str:
     return str(out)
 
 
+def test_lists_are_aligned_and_nothing_is_cut(capsys: Captured) -> None:
+    text = printed(capsys, "list")
+    assert "..." not in text and max(map(len, text.splitlines())) <= 112
+    titles = [
+        line for line in text.partition("algorithms  (")[2].partition("\n\n")[0].splitlines()[1:] if line[2] != " "
+    ]
+    assert len({line.index(line.split(maxsplit=1)[1], 3) for line in titles}) == 1
+
+
 def test_list_names_everything(capsys: Captured) -> None:
     text = printed(capsys, "list")
     for name in (*RECIPES, *algorithms.table(), *TASKS, "nano", "smollm2-135m"):
@@ -34,17 +43,17 @@ def test_list_names_everything(capsys: Captured) -> None:
 @pytest.mark.parametrize("name", sorted(algorithms.table()))
 def test_an_algorithm_has_its_equation_its_axes_and_its_numbers(name: str, capsys: Captured) -> None:
     text = printed(capsys, "explain", name)
-    assert algorithms.notes()[name] in text
+    assert algorithms.notes()[name].replace("``", "") in text and "``" not in text
     assert type(algorithms.get(name).advantage).__name__ in text
     assert "<function" not in text and " object at " not in text
-    assert ("a reference policy" in text) is algorithms.get(name).needs_reference
-
-
-def test_the_running_example_is_what_the_algorithm_computes(capsys: Captured) -> None:
-    rows = {line.split()[0]: line.split() for line in printed(capsys, "explain", "dr-grpo").splitlines() if line}
-    advantages = [float(rows[case][-2]) for case in "ABC"]
-    assert advantages == pytest.approx([-0.6, 0.2, 0.4])
-    assert {rows[case][-1] for case in "ABC"} == {f"{1 / 24:.4f}"}, "1/(N L): 3 completions, at most 8 tokens"
+    algo = algorithms.get(name)
+    networks = 1 + algo.needs_reference + algo.needs_critic
+    assert f"networks     {networks}: the policy" in text
+    assert ("frozen reference" in text, "critic that learns" in text) == (algo.needs_reference, algo.needs_critic)
+    assert ("decoded greedily" in text, "for each step" in text) == (algo.needs_greedy, name == "grpo_process")
+    alone = {"reinforce", "remax", "reinforce_pp", "a2c", "ppo", "ppo_ptx", "vapo", "apa"}
+    assert ("one or more of each prompt" in text) is (name in alone)
+    assert max(map(len, text.partition("--- the recipe")[0].splitlines())) <= 128
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

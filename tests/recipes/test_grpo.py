@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from burnish import config
-from burnish.core.algorithms import RLOO
+from burnish.core import algorithms
+from burnish.core.aggregate import constant, token_mean
+from burnish.core.algorithms import GRPO, RLOO, Algorithm
+from burnish.core.corrections import TIS
+from burnish.core.kl import KL, k2, old
+from burnish.core.levels import sequence_mean
+from burnish.core.returns import GAE, Return, Whiten
+from burnish.core.selection import MixedGroups
+from burnish.core.surrogates import Clip
 from burnish.errors import InputError
 from burnish.recipes import catalog
 from burnish.recipes.grpo import SCALES, tasks
@@ -52,6 +61,60 @@ def test_algorithms_and_tasks_are_given_by_name() -> None:
         config.apply(scales["laptop"], ["task=countdwn"])
     with pytest.raises(InputError, match="task=5: expected"):
         config.apply(scales["laptop"], ["task=5"])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("algo.correction={kind: TIS, cap: 3}", replace(GRPO, correction=TIS(3.0))),
+        ("algo.select=MixedGroups", replace(GRPO, select=MixedGroups())),
+        ("algo.kl={kind: KL, estimator: k2, anchor: old}", replace(GRPO, kl=KL(k2, 0.04, anchor=old))),
+        ("algo.kl=none", replace(GRPO, kl=None)),
+        ("algo.surrogate.level=sequence_mean", replace(GRPO, surrogate=Clip(0.2, 0.2, level=sequence_mean))),
+        ("algo.advantage={kind: GAE, lam: 0.99}", replace(GRPO, advantage=GAE(1.0, 0.99))),
+        ("algo.advantage={kind: Whiten, inner: Return}", replace(GRPO, advantage=Whiten(Return()))),
+        ("algo.aggregate=token_mean", replace(GRPO, aggregate=token_mean)),
+        ("algo.aggregate={kind: constant, length: 512}", replace(GRPO, aggregate=constant(512))),
+    ],
+)
+def test_every_axis_of_an_algorithm_can_be_set(override: str, expected: Algorithm) -> None:
+    assert config.apply(catalog.get("grpo").SCALES["tiny"], [override]).algo == expected
+
+
+def test_a_wrong_name_on_an_axis_has_a_near_one() -> None:
+    tiny = catalog.get("grpo").SCALES["tiny"]
+    for override, near in {
+        "algo.correction=tsi": "TIS",
+        "algo.surrogate.level=sequence_men": "sequence_mean",
+        "algo.kl.estimator=k4": "k3",
+        "algo.kl.anchor=refrence": "reference",
+        "algo.aggregate=tokenmean": "token_mean",
+        "algo.advantage={kind: GEA}": "GAE",
+    }.items():
+        with pytest.raises(InputError, match=f"Did you mean '{near}'"):
+            config.apply(tiny, [override])
+
+
+@pytest.mark.parametrize("name", sorted(algorithms.table()))
+@pytest.mark.parametrize("before", ["grpo", "ppo", "kimi"])
+def test_every_algorithm_is_recorded_and_read_back(name: str, before: str, tmp_path: Path) -> None:
+    """Whatever algorithm stood there before: what ``plain`` writes says everything."""
+    tiny, algo = catalog.get("grpo").SCALES["tiny"], algorithms.get(name)
+    (tmp_path / "c.json").write_text(json.dumps({"algo": config.plain(algo)}))
+    assert config.from_yaml(replace(tiny, algo=algorithms.get(before)), tmp_path / "c.json").algo == algo
+
+
+def test_the_schema_offers_every_value_of_every_axis() -> None:
+    schema = config.schema(type(catalog.get("grpo").SCALES["tiny"]))
+    kinds = {
+        axis: {choice["properties"]["kind"]["const"] for choice in found["anyOf"] if "properties" in choice}
+        for axis, found in schema["$defs"].items()
+    }
+    for algo in algorithms.table().values():
+        assert (
+            type(algo.advantage).__name__ in kinds["Advantage"] and type(algo.surrogate).__name__ in kinds["Surrogate"]
+        )
+    assert {"TIS", "IcePop", "SequenceMask"} <= kinds["Correction"] and {"MixedGroups", "Band"} <= kinds["Selection"]
 
 
 @pytest.mark.parametrize("name", list(catalog.RECIPES))

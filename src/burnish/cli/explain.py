@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from dataclasses import asdict, fields, is_dataclass, replace
+import textwrap
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 WIDTH = 30  # of a setting's value in a table of scales
+LINE = 112  # of running text
 
 
 def list_all(*, as_json: Json = False) -> None:
@@ -31,8 +33,9 @@ def list_all(*, as_json: Json = False) -> None:
     uses = {"recipes": "burnish run NAME", "algorithms": "burnish run grpo algo=NAME"}
     for kind, titles in found.items():
         print(f"{kind}  ({uses[kind]})")
+        width = max(map(len, titles))
         for name, title in titles.items():
-            print(f"  {name:12} {title}")
+            print(textwrap.fill(title, LINE, initial_indent=f"  {name:{width}}  ", subsequent_indent=" " * (width + 4)))
         print()
     print(f"tasks  (burnish run grpo task=NAME)\n  {', '.join(plain['tasks'])}\n")
     print(f"models  (model=NAME, or a directory, or a hub name)\n  {', '.join(plain['models'])}\n")
@@ -81,39 +84,44 @@ def data(
 
 
 def _algorithm(name: str) -> None:
+    from burnish.cli import example
     from burnish.core import algorithms
 
     algo = algorithms.get(name)
-    print(f"{algorithms.notes()[name]}\n")
-    _print_rows([(f.name, _shown(getattr(algo, f.name))) for f in fields(algo)])
-    needs = ["a reference policy"] * algo.needs_reference + ["log-probs before the update"] * algo.needs_old_logprobs
-    print(f"\nneeds beside the policy: {', '.join(needs) or 'nothing'}")
-    _running_example(algo)
+    print(f"{_prose(algorithms.notes()[name])}\n")
+    print("made of:")
+    used = [f.name for f in fields(algo) if getattr(algo, f.name) != f.default]
+    _print_rows([(each, _shown(getattr(algo, each))) for each in used])
+    rest = f"at their defaults: {', '.join(f.name for f in fields(algo) if f.name not in used)}"
+    print(textwrap.fill(rest, LINE, initial_indent="  ", subsequent_indent="    "))
+    print("\nneeds:")
+    _print_rows(_needs(algo))
+    print()
+    for line in example.lines(algo):
+        print(line)
     print(f"\nUse it: burnish run grpo algo={name} ...    or in Python: burnish.core.algorithms.{name.upper()}")
 
 
-def _running_example(algo: Algorithm) -> None:
-    """What the algorithm makes of three completions of one prompt, at the first step (old = reference = current)."""
-    import torch
+def _needs(algo: Algorithm) -> list[tuple[str, ...]]:
+    """What has to be there, beside a prompt and the policy, and how many networks that makes."""
+    from burnish.cli.example import compares_within_a_group, takes_steps
 
-    from burnish.data.batching import collate
-    from burnish.types import Rollout, outcome
-
-    cases = (("A  fluent but wrong", 6, 0.0), ("B  right but messy", 8, 0.8), ("C  right and clean", 4, 1.0))
-    rollouts = [
-        Rollout((1,), (2,) * size, (True,) * size, (-1.0,) * size, outcome(reward), 0, episode)
-        for episode, (_, size, reward) in enumerate(cases)
+    several = "several" if compares_within_a_group(algo) else "one or more"
+    greedy = ", and one decoded greedily, only scored" if algo.needs_greedy else ""
+    graded = "for each step of a completion" if takes_steps(algo) else "for each completion"
+    networks = ["the policy"]
+    if algo.needs_critic:
+        networks.append("a critic that learns beside it")
+    if algo.needs_reference:
+        networks.append("a frozen reference (with LoRA the policy's own base)")
+    rows: list[tuple[str, ...]] = [
+        ("completions", f"{several} of each prompt, by the policy{greedy}"),
+        ("reward", f"one number {graded}, from a rule or a reward model (one more network)"),
+        ("networks", f"{len(networks)}: {' + '.join(networks)}"),
     ]
-    batch = collate(rollouts, max_tokens=8)
-    same = torch.full_like(batch.token_rewards, -1.0) if batch.token_rewards is not None else None
-    batch = algo.credit(replace(batch, old_logprobs=same, ref_logprobs=same), algo.init())
-    batch = algo.loss.prepare(batch)
-    assert batch.advantages is not None
-    print("\nthree completions of one prompt, at the first step:")
-    print(f"  {'':20} {'reward':>7} {'tokens':>7} {'advantage':>10} {'weight of a token':>18}")
-    for row, (title, size, reward) in enumerate(cases):
-        advantage, weight = float(batch.advantages[row, 0]), float(batch.weights["policy"][row, 0])
-        print(f"  {title:20} {reward:7.2f} {size:7} {advantage:+10.3f} {weight:18.4f}")
+    if algo.pretraining:
+        rows.append(("text", "of the kind the policy was pretrained on"))
+    return rows
 
 
 def _recipe(name: str) -> None:

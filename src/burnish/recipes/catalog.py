@@ -36,17 +36,21 @@ class Recipe(Protocol):
 def get(name: str) -> Recipe:
     """The recipe of that name, imported. Raises InputError with the nearest name.
 
-    From here on, configurations take an algorithm and a task by name too.
+    From here on, configurations take an algorithm, a task and the functions an algorithm is made of by name too.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     from burnish import config
-    from burnish.core import algorithms
+    from burnish.core import aggregate, algorithms, kl, levels
     from burnish.tasks import catalog as tasks
     from burnish.tasks.checks import Generated
 
     config.named(algorithms.Algorithm, algorithms.get)
     config.named(Generated, tasks.get)
+    config.functions(aggregate.Aggregate, "aggregate", aggregate)
+    config.functions(kl.Estimator, "estimator", kl)
+    config.functions(kl.Anchor, "anchor", kl)
+    config.functions(levels.Level, "level", levels)
     return cast("Recipe", importlib.import_module(RECIPES[name]))
 
 
