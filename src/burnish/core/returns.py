@@ -31,7 +31,7 @@ def discounted(line: Tensor, rate: float | Tensor) -> Tensor:
 class Return(Advantage):
     """``A_t = G_t``, the return to go (Williams 1992); ``to_go=False``: ``A_t = G_0``, the whole return on every token.
 
-    Rewards before a choice cannot depend on it: leaving them out keeps the mean and lowers the variance.
+    Rewards before a choice cannot depend on it: leaving them out keeps the mean, and most often lowers the variance.
     """
 
     gamma: float = 1.0
@@ -51,7 +51,8 @@ class GAE(Advantage):
 
     lam 1 is the Monte Carlo return minus V, lam 0 the one-step TD error. ``lam_value`` is another lambda for the critic's
     target (VAPO, arXiv:2504.05118: 1). With ``alpha`` the policy's lambda grows with the length of the episode,
-    ``lam = 1 - 1/(alpha T)`` and at least 0, and ``lam`` is not used (VAPO: alpha .05).
+    ``lam = 1 - 1/(alpha T)`` and at least 0, and ``lam`` is then the critic's only (VAPO: alpha .05). A lambda that knows
+    how long an answer will become is a bias, even with an exact critic.
     """
 
     gamma: float = 1.0
