@@ -323,7 +323,9 @@ def test_corrections_that_cut_are_biased(correction: Correction | None, off: flo
 
 
 @pytest.mark.parametrize(
-    "correction", [TIS(), TIS(2.0, sequence), IcePop(), SequenceMask(), SequenceMask(weigh=True)], ids=str
+    "correction",
+    [TIS(), TIS(2.0, sequence), IcePop(), SequenceMask(), SequenceMask(weigh=True)],
+    ids=["tis", "tis-sequence", "icepop", "mask", "mask-weigh"],
 )
 def test_no_correction_where_sampler_and_trainer_agree(correction: Correction) -> None:
     found, _ = NEAR.expected(plain(Return(), correction), sampler=NEAR.logits.detach())
