@@ -136,8 +136,8 @@ REINFORCE = Algorithm(EMA(0.9), Plain(), seq_mean_token_sum)
 
     grad J = E[ (R(x, y) - b) grad log pi(y | x) ],   b = running mean of earlier rewards
 
-Any b that does not depend on y keeps the gradient unbiased and lowers its variance. Neighbour: RLOO takes b from the other
-samples of the same prompt, so it knows how hard the prompt is."""
+Any b that does not depend on y keeps the gradient unbiased; one near the mean lowers its variance. Neighbour: RLOO takes b
+from the other samples of the same prompt, so it knows how hard the prompt is."""
 
 RLOO = Algorithm(LeaveOneOut(), Plain(), seq_mean_token_sum, reward_kl=KL(k1, 0.05))
 """RLOO, REINFORCE leave-one-out (arXiv:2402.14740).
