@@ -93,13 +93,14 @@ class Algorithm:
 
     def update(self, state: State, batch: Batch) -> State:
         """The state after a rollout batch has been used. Pure."""
-        state = self.advantage.update(state, batch)
+        state = {**state, **self.advantage.update(state, batch)}
         if self._adaptive is not None and self._adaptive.adapt is not None:
             assert batch.old_logprobs is not None and batch.ref_logprobs is not None
             episodes = Episodes.of(batch)
             u = torch.where(batch.mask, batch.old_logprobs - batch.ref_logprobs, 0.0)
-            divergence = float(episodes.sums(u)[episodes.train].mean())
-            state = {**state, "kl_coef": self._adaptive.adapt(state["kl_coef"], divergence)}
+            trained = episodes.sums(u)[episodes.train]
+            if len(trained):
+                state = {**state, "kl_coef": self._adaptive.adapt(state["kl_coef"], float(trained.mean()))}
         return state
 
     def credit(self, batch: Batch, state: State) -> Batch:
