@@ -47,7 +47,13 @@ def expected_gradient(algo: Algorithm, theta: Tensor, annotate: Annotate, odds: 
 
 
 def rest(
-    algo: Algorithm, annotate: Annotate, *, rate: float, steps: int = 150, odds: Tensor | None = None, start: Tensor = START
+    algo: Algorithm,
+    annotate: Annotate,
+    *,
+    rate: float,
+    steps: int = 150,
+    odds: Tensor | None = None,
+    start: Tensor = START,
 ) -> Tensor:
     """The log-probs at which the expected update has come to rest."""
     theta = start.clone().requires_grad_()
@@ -271,7 +277,9 @@ def apa(scale: float) -> Algorithm:
 
 
 def towards(advantages: Tensor) -> Annotate:
-    return lambda now: replace(BANDIT, old_logprobs=now, ref_logprobs=REFERENCE[:, None], advantages=advantages[:, None])
+    return lambda now: replace(
+        BANDIT, old_logprobs=now, ref_logprobs=REFERENCE[:, None], advantages=advantages[:, None]
+    )
 
 
 CENTRED = REWARD - (REFERENCE.exp() * REWARD).sum()
