@@ -12,6 +12,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
+from burnish.engines.local import LocalModel
+
 CONTENTS = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
@@ -70,6 +72,16 @@ def trajectories(vocabulary: int, end: int, longest: int) -> list[tuple[int, ...
     others = [token for token in range(vocabulary) if token != end]
     ended = [(*body, end) for size in range(longest) for body in product(others, repeat=size)]
     return ended + list(product(others, repeat=longest))
+
+
+def perturbed(model: LocalModel, deviation: float = 0.3) -> LocalModel:
+    """With adapters away from their starting point, where half of their gradient is zero."""
+    generator = torch.Generator().manual_seed(8)
+    for layer in model.adapted.values():
+        with torch.no_grad():
+            layer.lora_b.normal_(0, deviation, generator=generator)
+        layer.merge()
+    return model
 
 
 class ExactRMSNorm(nn.Module):

@@ -53,12 +53,19 @@ def outcome(value: float, part: str = "reward") -> Reward:
     return (RewardPart(-1, float(value), part),)
 
 
+TRUNCATIONS = ("full", "kept")
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How completions are drawn. The training default is the model's own distribution: temperature 1, no truncation.
 
     ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 keep the whole vocabulary. A completion ends at the end-of-turn
     token, after any of the ``stop`` strings, or after ``max_tokens`` tokens.
+
+    ``truncation`` says which policy is trained where top-k or top-p cut the vocabulary: "full", the one before the cut,
+    with a biased gradient, or "kept", the one that was sampled from, exactly. "kept" stores the ids of the kept tokens at
+    every place: bound them with ``top_k``, as ``top_p`` alone may keep much of a large vocabulary.
     """
 
     max_tokens: int = 256
@@ -66,6 +73,11 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     stop: tuple[str, ...] = ()
+    truncation: str = "full"
+
+    def __post_init__(self) -> None:
+        if self.truncation not in TRUNCATIONS:
+            raise ValueError(f"truncation must be {' or '.join(TRUNCATIONS)}, not '{self.truncation}'")
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,8 @@ class Completion:
     ``finish`` is "eos", "stop" or "length". ``logprobs`` are at the sampling temperature, before top-p and top-k; ``kept``
     is the probability mass that top-p and top-k kept at each token (1 without truncation). ``tokens`` ends with the
     end-of-turn token where one was sampled; ``text`` leaves it out. ``index`` is the place of its request in the call.
+    ``kept_ids`` are the tokens that top-p and top-k kept at each place, in ascending order, where ``Sampling.truncation``
+    is "kept" and they cut anything; else it is empty.
     """
 
     tokens: tuple[int, ...]
@@ -93,6 +107,7 @@ class Completion:
     logprobs: tuple[float, ...] = ()
     kept: tuple[float, ...] = ()
     index: int = 0
+    kept_ids: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +117,8 @@ class Rollout:
     ``mask`` is False on tokens the policy did not sample (environment tokens). ``rewards`` holds (position, value, part)
     with positions in this row; :attr:`reward` is their sum. ``version`` counts the optimizer steps the sampler's weights
     had seen. ``train=False`` marks rows that only serve as a baseline. ``kept`` is the mass top-p and top-k kept per token.
+    ``sampler_logprobs`` are before that cut. ``kept_ids``, where not empty, has the ids that were kept for each token (an
+    empty set: the whole vocabulary), and the row is trained under the truncated policy.
     """
 
     prompt: tuple[int, ...]
@@ -116,6 +133,7 @@ class Rollout:
     finish: str = "eos"
     train: bool = True
     kept: tuple[float, ...] = ()
+    kept_ids: tuple[tuple[int, ...], ...] = ()
 
     @property
     def reward(self) -> float:
@@ -155,14 +173,17 @@ class Batch:
     lengths                   [B]      number of completion tokens
     groups, episodes, units   [B]      ids: rows of a group share a prompt; a unit is never split
     train                     [B]      False for rows that only serve as a baseline
-    sampler_logprobs          [B, T]   as sampled, at ``temperature``
+    sampler_logprobs          [B, T]   as sampled, at ``temperature``; after truncation where ``kept_ids`` are given
     old_logprobs              [B, T]   by the trainer, before the update; None means "equal to the current ones"
     ref_logprobs, values      [B, T]
     token_rewards             [B, T]   rewards at the token they were given for
     advantages, returns       [B, T]
     weights                   {term: [B, T] or [U]}   aggregation, computed once per optimizer step
-    extras                    {name: (kind, tensor)}  kind is "token" [B, T], "row" [B, ...] or "unit" [U, ...]
+    extras                    {name: (kind, tensor)}  kind is "token" [B, T, ...], "row" [B, ...] or "unit" [U, ...]
     ========================  =======  ==============================================================
+
+    ``extras["kept_ids"]`` [B, T, K], padded with -1, restricts the distribution of a token to these ids: every model that
+    sees the batch, policy and reference alike, renormalises over them. Nothing but -1 means the whole vocabulary.
     """
 
     prompts: tuple[Tensor, ...]
@@ -228,8 +249,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model computed for a batch: ``logprobs`` and ``entropy`` [B, T] at the batch's temperature, ``heads`` by name
-    ([B, T] for a head at "tokens", [B] for one at "last"). Entries past a row's length are zero.
+    """What a model computed for a batch: ``logprobs`` and ``entropy`` [B, T] at the batch's temperature and over
+    its ``kept_ids``, ``heads`` by name ([B, T] for a head at "tokens", [B] for one at "last"). Entries past a row's length
+    are zero.
     """
 
     logprobs: Tensor

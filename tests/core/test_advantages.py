@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from burnish.core.advantages import EMA, Advantage, GroupMean, LeaveOneOut, State
+from burnish.core.advantages import EMA, Advantage, BatchMean, Constant, Greedy, GroupMean, LeaveOneOut, State
 from burnish.types import RewardPart, Rollout
 from rows import batch_of, cut, groups, rollout
 
@@ -43,8 +43,12 @@ def advantages(advantage: Advantage, rows: Sequence[Rollout], state: State | Non
         (GroupMean(std=True), [-1 / math.sqrt(3), -1 / math.sqrt(3), 2 / math.sqrt(3), -1, 0, 1]),
         (LeaveOneOut(), [-1 / 2, -1 / 2, 1, -3, 0, 3]),
         (EMA(), [0, 0, 1, 2, 4, 6]),
+        (Constant(), [1, 1, 1, 1, 1, 1]),
+        (Constant(-0.5), [-0.5] * 6),
+        (BatchMean(), [-13 / 6, -13 / 6, -7 / 6, -1 / 6, 11 / 6, 23 / 6]),
+        (BatchMean(std=True), [x / math.sqrt(173 / 30) for x in (-13 / 6, -13 / 6, -7 / 6, -1 / 6, 11 / 6, 23 / 6)]),
     ],
-    ids=["centred", "standardised", "leave-one-out", "ema"],
+    ids=["centred", "standardised", "leave-one-out", "ema", "one", "constant", "batch", "batch-standardised"],
 )
 def test_two_groups_of_three_by_hand(advantage: Advantage, expected: list[float]) -> None:
     rows = groups([[0, 0, 1], [2, 4, 6]], [[2, 1, 3], [1, 2, 2]])
@@ -138,7 +142,15 @@ def test_segments_of_an_episode_change_nothing(rewards: list[list[float]], data:
     pieces = [cut(row, sorted(data.draw(st.sets(st.integers(1, 3), max_size=2)))) for row in rows]
     segments = [segment for piece in pieces for segment in piece]
     state = {"sum": 0.3, "weight": 0.5}
-    for advantage in (GroupMean(), GroupMean(std=False), LeaveOneOut(), EMA()):
+    for advantage in (
+        GroupMean(),
+        GroupMean(std=False),
+        LeaveOneOut(),
+        EMA(),
+        BatchMean(),
+        BatchMean(std=True),
+        Constant(),
+    ):
         found = iter(advantages(advantage, segments, state))
         for whole, piece in zip(advantages(advantage, rows, state), pieces, strict=True):
             assert [next(found) for _ in piece] == pytest.approx([whole] * len(piece), rel=1e-12, abs=1e-12)
@@ -156,8 +168,10 @@ def test_masked_tokens_get_no_advantage() -> None:
     assert advantages(GroupMean(std=False), rows) == pytest.approx([0.5, -0.5])
 
 
-@pytest.mark.parametrize("advantage", [GroupMean(), GroupMean(std=False), LeaveOneOut()])
-@pytest.mark.parametrize("reward", [99.0, 1e15])
+@pytest.mark.parametrize(
+    "advantage", [GroupMean(), GroupMean(std=False), LeaveOneOut(), BatchMean(), BatchMean(std=True)]
+)
+@pytest.mark.parametrize("reward", [99.0, 1e15, math.inf])
 def test_baseline_rows_enter_no_statistic(advantage: Advantage, reward: float) -> None:
     """A row with train=False changes no other row's advantage, whatever its reward."""
     rows = groups([[0, 1, 5]])
@@ -195,5 +209,62 @@ def test_ema_counts_an_episode_once_however_many_segments() -> None:
 
 
 def test_the_others_remember_nothing() -> None:
-    for advantage in (GroupMean(), LeaveOneOut()):
+    for advantage in (GroupMean(), LeaveOneOut(), BatchMean(), Constant(), Greedy()):
         assert advantage.update(advantage.init(), batch_of(groups([[1.0, 2.0]]))) == {}
+
+
+# --- the batch, a constant, a greedy answer ------------------------------------------------------
+
+
+@given(GROUPS, st.sampled_from([0.25, 1.0, 1000.0]), st.sampled_from([-50.0, 0.0, 7.5]))
+@QUIET
+def test_the_batch_mean_does_not_know_groups(rewards: list[list[float]], scale: float, shift: float) -> None:
+    """Advantages sum to 0 over the batch, ignore a shift, and with ``std`` a scale as well; one group gives the same."""
+    rows, together = groups(rewards), groups([[r for group in rewards for r in group]])
+    moved = groups([[scale * r + shift for r in group] for group in rewards])
+    for advantage, factor in ((BatchMean(), scale), (BatchMean(std=True), 1.0)):
+        found = advantages(advantage, rows)
+        assert sum(found) == pytest.approx(0, abs=1e-9)
+        assert found == advantages(advantage, together) == pytest.approx(advantages(GroupMean(advantage.std), together))
+        assert advantages(advantage, moved) == pytest.approx([factor * a for a in found], rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("advantage", [BatchMean(), BatchMean(std=True)], ids=["centred", "standardised"])
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.7, 1e9])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_a_batch_of_equal_rewards_gets_zero(advantage: Advantage, value: float, size: int) -> None:
+    assert advantages(advantage, groups([[value]] * size)) == [0.0] * size
+
+
+def test_a_constant_is_blind_to_rewards_and_stays_on_trained_choices() -> None:
+    rows = [rollout(3, 5.0, mask=(True, False, True)), rollout(2, -1.0, episode=1, train=False)]
+    assert advantages(Constant(2.0), rows) == [2.0, 0.0]
+
+
+def with_greedy(rewards: Sequence[Sequence[float]], greedy: Sequence[float]) -> list[Rollout]:
+    """Every group with one more row, which is not trained on; that row comes first in every other group."""
+    rows = groups(rewards)
+    for group, reward in enumerate(greedy):
+        row = rollout(2, reward, group=group, episode=100 + group, train=False)
+        rows.insert(0 if group % 2 else len(rows), row)
+    return rows
+
+
+def test_greedy_compares_with_the_greedy_answer_to_the_same_prompt() -> None:
+    rows = with_greedy([[0, 1, 5], [2]], [1, -3])
+    found = {row.episode: a for row, a in zip(rows, advantages(Greedy(), rows), strict=True)}
+    assert found == {0: -1, 1: 0, 2: 4, 3: 5, 100: 0, 101: 0}
+    assert Greedy().needs_greedy and not GroupMean().needs_greedy
+
+
+def test_a_greedy_answer_in_segments_is_one_baseline() -> None:
+    rows = with_greedy([[0, 1, 5]], [2.5])
+    pieces = [*rows[:3], *cut(rows[3], [1])]
+    assert advantages(Greedy(), pieces)[:3] == advantages(Greedy(), rows)[:3] == [-2.5, -1.5, 2.5]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_group_without_exactly_one_greedy_row_is_refused(count: int) -> None:
+    spare = [rollout(1, 1.0, episode=50 + i, train=False) for i in range(count)]
+    with pytest.raises(ValueError, match="one greedy row"):
+        advantages(Greedy(), [*groups([[0, 1]]), *spare])

@@ -19,6 +19,28 @@ def naive(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float) -
     return full[torch.arange(len(targets)), targets], -(full.exp() * full).sum(-1)
 
 
+def sets(targets: Tensor) -> Tensor:
+    """[N, 4] ids around each target, in no order; alone in one row, the whole vocabulary (nothing but -1) in another."""
+    kept = torch.stack([(targets + 3) % V, targets, (targets + 7) % V, torch.full_like(targets, -1)], 1)
+    kept[1::2, [0, 3]] = kept[1::2, [3, 0]]
+    kept[2] = torch.tensor([-1, -1, int(targets[2]), -1])
+    kept[4] = -1
+    return kept
+
+
+def naive_kept(
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, kept: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Row by row: log pi(y) - log sum_k pi(k), and the entropy of pi(k) / sum_k pi(k)."""
+    full = torch.log_softmax(hidden @ weight.T / temperature, -1)
+    found = []
+    for row, target, ids in zip(full, targets.tolist(), kept.tolist(), strict=True):
+        chosen = row[[i for i in ids if i >= 0] or list(range(V))]
+        share = chosen - chosen.logsumexp(0)
+        found.append(torch.stack([row[target] - chosen.logsumexp(0), -(share.exp() * share).sum()]))
+    return torch.stack(found).unbind(1)  # type: ignore[return-value]
+
+
 def inputs(seed: int = 0, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     hidden = (torch.randn(N, D, generator=generator, dtype=torch.float64) * scale).to(dtype).requires_grad_()
@@ -47,11 +69,62 @@ def test_values_and_gradients_are_those_of_log_softmax(
         assert close(got, expected)
 
 
-def test_gradcheck_of_log_probability_and_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("truncated", [False, True], ids=["full", "kept"])
+def test_gradcheck_of_log_probability_and_entropy(monkeypatch: pytest.MonkeyPatch, truncated: bool) -> None:
     monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 2 * V)
     hidden, weight, targets = inputs(3)
+    kept = sets(targets) if truncated else None
     for place in (0, 1):
-        assert torch.autograd.gradcheck(lambda h, w, p=place: token_logprobs(h, w, targets, 0.8)[p], (hidden, weight))
+        assert torch.autograd.gradcheck(
+            lambda h, w, p=place: token_logprobs(h, w, targets, 0.8, kept)[p], (hidden, weight)
+        )
+
+
+@pytest.mark.parametrize("ids", [torch.int64, torch.int32], ids=str)
+@pytest.mark.parametrize("chunk", [1, 2 * V + 3, 2**24])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_over_kept_ids_values_and_gradients_are_those_of_the_restricted_softmax(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, temperature: float, ids: torch.dtype
+) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk)
+    hidden, weight, targets = inputs(7)
+    kept = sets(targets).to(ids)
+    upstream = torch.randn(2, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    pairs = [f(hidden, weight, targets, temperature, kept) for f in (token_logprobs, naive_kept)]
+    for got, expected in zip(*pairs, strict=True):
+        assert close(got, expected)
+    for parts in (upstream, upstream * torch.tensor([[1.0], [0.0]])):  # with an entropy bonus and without
+        grads = [
+            torch.autograd.grad((torch.stack(p) * parts).sum(), (hidden, weight), retain_graph=True) for p in pairs
+        ]
+        for got, expected in zip(*grads, strict=True):
+            assert close(got, expected)
+
+
+def test_a_token_without_alternatives_is_certain_and_teaches_nothing() -> None:
+    hidden, weight, targets = inputs(8, scale=40.0)
+    got, entropy = token_logprobs(hidden, weight, targets, 0.5, targets[:, None])
+    assert got.tolist() == entropy.tolist() == [0.0] * N
+    grads = torch.autograd.grad(got.sum() + entropy.sum(), (hidden, weight))
+    assert all((g == 0).all() for g in grads)
+
+
+def test_rows_that_keep_everything_are_bitwise_the_full_distribution() -> None:
+    hidden, weight, targets = inputs(9, dtype=torch.float32)
+    full = token_logprobs(hidden, weight, targets, 0.7)
+    for kept in (torch.full((N, 3), -1), torch.empty(N, 0, dtype=torch.long), torch.arange(V).repeat(N, 1)):
+        assert all(
+            torch.equal(a, b) for a, b in zip(token_logprobs(hidden, weight, targets, 0.7, kept), full, strict=True)
+        )
+
+
+def test_a_broken_state_stays_broken_under_truncation() -> None:
+    """A NaN must reach the loss, where it is noticed, and not be masked with what was cut away."""
+    hidden, weight, targets = inputs(10)
+    with torch.no_grad():
+        hidden[3, 0] = torch.nan
+    for values in token_logprobs(hidden, weight, targets, 1.0, sets(targets)):
+        assert torch.isnan(values).tolist() == [i == 3 for i in range(N)]
 
 
 @pytest.mark.parametrize("wanted", ["hidden", "weight"])

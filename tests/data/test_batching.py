@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import groupby, pairwise
+from math import log
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from burnish.core import keys
 from burnish.data.batching import collate, epoch_order, flatten, micro_batches, minibatches, supervised
+from burnish.errors import InputError
 from burnish.types import Batch, RewardPart, Rollout
 from rows import groups, rollout
 
@@ -43,12 +45,39 @@ def test_collate_puts_everything_in_its_place() -> None:
     assert batch.tokens.tolist() == [[4, 5, 6], [8, 0, 0]]
     assert batch.mask.tolist() == [[True, False, True], [True, False, False]]
     assert batch.lengths.tolist() == [3, 1] and batch.train.tolist() == [True, False]
-    assert batch.groups.tolist() == [7, 7] and batch.episodes.tolist() == [3, 1] and batch.units.tolist() == [0, 1]
+    assert batch.groups.tolist() == [7, 7] and batch.episodes.tolist() == [3, 1] and batch.units.tolist() == [1, 0]
     assert batch.sampler_logprobs is not None and batch.token_rewards is not None
     assert batch.sampler_logprobs.tolist() == [[-0.5, 0, -0.25], [-2, 0, 0]]
     assert batch.token_rewards.tolist() == [[0, 0.5, 1.25], [2, 0, 0]]
     assert batch.extra("max_tokens").tolist() == [12, 12] and batch.temperature == 0.7 and len(batch) == 2
     assert (first.reward, second.reward) == (1.75, 2.0)
+
+
+def test_collate_truncates_the_rows_that_have_kept_ids() -> None:
+    """Their log-probs lose the log of the kept mass, but not at an environment token, which was not sampled."""
+    cut = Rollout(
+        (1,), (4, 5, 6), (True, False, True), (-0.5, 0.0, -0.25), (), 0, 0, kept=(0.8, 0.0, 0.5),
+        kept_ids=((4, 7), (), (2, 5, 6)),
+    )  # fmt: skip
+    whole = Rollout((1,), (8, 8), (True, True), (-2.0, -1.0), (), 0, 1, kept=(0.5, 0.5))
+    batch = collate([cut, whole])
+    assert batch.extras["kept_ids"][0] == "token"
+    pad = [-1, -1, -1]
+    assert batch.extra("kept_ids").tolist() == [[[4, 7, -1], pad, [2, 5, 6]], [pad, pad, pad]]
+    assert batch.sampler_logprobs is not None
+    assert batch.sampler_logprobs[0].tolist() == [-0.5 - log(0.8), 0.0, -0.25 - log(0.5)]
+    assert batch.sampler_logprobs[1].tolist() == [-2.0, -1.0, 0.0]
+    assert batch.select([1, 0]).extra("kept_ids")[1, 2].tolist() == [2, 5, 6]
+    assert "kept_ids" not in collate([whole]).extras
+
+
+def test_kept_ids_that_do_not_fit_the_tokens_are_errors() -> None:
+    row = Rollout((1,), (4, 5), (True, True), (-1.0, -1.0), (), 0, 3, kept=(0.5, 0.5), kept_ids=((4,), (4, 6)))
+    with pytest.raises(InputError, match="token 1 of episode 3 is not among the ids it was sampled from"):
+        collate([row])
+    for broken in (replace(row, kept_ids=((4,),)), replace(row, kept=(0.5,), kept_ids=((4,), (5,)))):
+        with pytest.raises(InputError, match="episode 3 has 2 tokens, but"):
+            collate([broken])
 
 
 def test_supervised_starts_at_the_first_trained_token() -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def in_order(sampler: LocalSampler, wanted: Iterable[Request]) -> list[Completio
 
 def rollouts(wanted: Sequence[Request], found: Sequence[Completion]) -> list[Rollout]:
     return [
-        Rollout(r.prompt, c.tokens, (True,) * len(c.tokens), c.logprobs, (), i, i)
+        Rollout(r.prompt, c.tokens, (True,) * len(c.tokens), c.logprobs, (), i, i, kept=c.kept, kept_ids=c.kept_ids)
         for i, (r, c) in enumerate(zip(wanted, found, strict=True))
     ]
 
@@ -225,6 +226,59 @@ def test_truncated_sampling_keeps_log_probs_and_reports_the_kept_mass(tmp_path: 
     assert len(seen) > 2
 
 
+CUTS = {"top-k": {"top_k": 5}, "top-p": {"top_p": 0.3}, "both": {"top_k": 40, "top_p": 0.6, "temperature": 0.7}}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS.keys())
+def test_kept_ids_are_top_k_and_top_p_of_the_trainers_distribution(nano: Path, cut: dict[str, Any]) -> None:
+    """They hold the sampled token and the reported mass, and no smaller or other set of likely tokens would do."""
+    sampler = sampler_of(nano)
+    sampling = Sampling(max_tokens=4, truncation="kept", **cut)
+    wanted = requests(sampling, count=1)
+    sizes = set()
+    for request, found in zip(wanted, in_order(sampler, wanted), strict=True):
+        trained = distributions(sampler, request.prompt, found.tokens, sampling.temperature).exp()
+        for token, ids, mass, row in zip(found.tokens, found.kept_ids, found.kept, trained, strict=True):
+            assert token in ids and list(ids) == sorted(set(ids))
+            ordered = row.sort(descending=True)
+            likely = ordered.values[: sampling.top_k or None].cumsum(0)
+            size = int((likely < sampling.top_p * likely[-1]).sum()) + 1 if sampling.top_p < 1 else sampling.top_k
+            assert set(ids) == set(ordered.indices[:size].tolist())
+            assert mass == pytest.approx(row[list(ids)].sum().item(), abs=1e-10)
+            sizes.add(size)
+    assert max(sizes) > 1
+
+
+def test_ids_are_kept_on_request_and_where_something_was_cut(nano: Path) -> None:
+    """The draws are the same in either mode; rows of one call have their own."""
+    cut = Sampling(max_tokens=6, top_k=3)
+    kinds = [cut, replace(cut, truncation="kept"), Sampling(6, truncation="kept"), Sampling(6, 0.0, top_k=3)]
+    wanted = [Request((40, 41), keys.derive("kept", i // 4), kinds[i % 4]) for i in range(12)]
+    found = in_order(sampler_of(nano), wanted)
+    for full, kept, uncut, greedy in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True):
+        assert full.tokens == kept.tokens and full.logprobs == kept.logprobs and full.kept == kept.kept
+        assert [len(ids) for ids in kept.kept_ids] == [3] * len(kept.tokens)
+        assert full.kept_ids == uncut.kept_ids == greedy.kept_ids == ()
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS.keys())
+def test_truncated_log_probs_are_those_of_the_trainer(sampler: LocalSampler, cut: dict[str, Any]) -> None:
+    sampling = replace(FREE, truncation="kept", **cut)
+    wanted = requests(sampling)
+    found = in_order(sampler, wanted)
+    batch = collate(rollouts(wanted, found), temperature=sampling.temperature)
+    trained = sampler.model.forward(batch).logprobs
+    exact = sampler.model.engine.dtype == "float64"
+    assert batch.sampler_logprobs is not None
+    assert (batch.sampler_logprobs - trained).abs().max().item() < (1e-10 if exact else 1e-5)
+    assert min(min(c.kept) for c in found) < 0.9
+
+
+def test_an_unknown_truncation_is_an_error_that_says_which_there_are() -> None:
+    with pytest.raises(ValueError, match="truncation must be full or kept, not 'top'"):
+        Sampling(truncation="top")
+
+
 LOGITS = st.lists(st.floats(-8, 8), min_size=2, max_size=9)
 
 
@@ -271,10 +325,10 @@ def test_impossible_tokens_are_never_drawn(dtype: torch.dtype, uniform: float) -
 
 def test_draw_at_temperature_zero_is_the_argmax_with_its_own_log_prob() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0], [5.0, 0.0, 5.0]])
-    tokens, logprobs, kept = draw(logits, torch.tensor([0.99, 0.99], dtype=torch.float64), 0.0, 0, 1.0)
+    tokens, logprobs, kept, inside = draw(logits, torch.tensor([0.99, 0.99], dtype=torch.float64), 0.0, 2, 0.5)
     assert tokens.tolist() == [1, 0]
     assert torch.equal(logprobs, torch.log_softmax(logits, -1)[[0, 1], tokens])
-    assert kept.tolist() == [1.0, 1.0]
+    assert kept.tolist() == [1.0, 1.0] and inside is None
 
 
 def test_greedy_equals_the_argmax_of_the_plain_network(nano: Path) -> None:

@@ -17,6 +17,7 @@ from burnish.data.batching import collate
 from burnish.data.chat import Chat
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.lora import LoRA
+from burnish.engines.reference import Reference
 from burnish.errors import InputError
 from burnish.types import Batch, Head, Metrics, Outputs
 from rows import rollout
@@ -130,6 +131,49 @@ def test_activation_checkpointing_changes_no_gradient(nano: Path, engine: Engine
     assert left.keys() == right.keys()
     for name, value in left.items():
         assert (right[name] - value).norm().item() <= 1e-12 * value.norm().item(), name
+
+
+def truncated(temperature: float = 1.0) -> Batch:
+    """:func:`data` with each token's kept ids: itself and some others, but the whole vocabulary at one place."""
+    batch = data(temperature)
+    offsets = torch.arange(3) * (1 + torch.arange(batch.tokens.numel()).reshape(*batch.tokens.shape, 1) % 5)
+    kept = (batch.tokens[..., None] + offsets).to(torch.int32)
+    kept[:, ::2, 2] = -1
+    kept[2, 1] = -1
+    kept[~batch.mask] = -1
+    return replace(batch, extras={**batch.extras, "kept_ids": ("token", kept)})
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_over_kept_ids_outputs_are_those_of_the_plain_network_restricted(nano: Path, temperature: float) -> None:
+    """For the policy and for the reference, which sees the same batch."""
+    model, plain, batch = LocalModel(nano, EXACT), plain_network(nano), truncated(temperature)
+    outputs = model.forward(batch)
+    for row, n in enumerate(LENGTHS):
+        tokens = batch.tokens[row, :n].tolist()
+        raw = plain_distributions(plain, batch.prompts[row].tolist(), tokens).detach() / temperature
+        for place, token in enumerate(tokens):
+            ids = [i for i in batch.extra("kept_ids")[row, place].tolist() if i >= 0] or list(range(raw.shape[1]))
+            share = torch.log_softmax(raw[place, ids], -1)
+            assert outputs.logprobs[row, place].item() == pytest.approx(share[ids.index(token)].item(), rel=1e-10)
+            assert outputs.entropy[row, place].item() == pytest.approx(-(share.exp() * share).sum().item(), rel=1e-10)
+    assert torch.equal(Reference(model).forward(batch).logprobs, outputs.logprobs)
+    with torch.no_grad():  # in one pass, whose layout is in another order than the batch
+        together = model.outputs(batch)
+    assert torch.allclose(together.logprobs, outputs.logprobs, rtol=1e-10)
+
+
+def test_kept_ids_stay_with_their_tokens_under_any_split(nano: Path) -> None:
+    found, metrics = [], []
+    for budget in (8192, 9, 1):
+        model = LocalModel(nano, replace(EXACT, token_budget=budget))
+        metrics.append(model.forward_backward(truncated(), NLL())[0])
+        found.append(gradient(model))
+    for other, numbers in zip(found[1:], metrics[1:], strict=True):
+        assert numbers["loss"] == pytest.approx(metrics[0]["loss"], rel=1e-10)
+        assert numbers["entropy"] == pytest.approx(metrics[0]["entropy"], rel=1e-10)
+        for name, value in found[0].items():
+            assert (other[name] - value).norm().item() <= 1e-10 * value.norm().item(), name
 
 
 # ----------------------------------------------------------------------------------------------- heads

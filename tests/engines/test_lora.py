@@ -19,7 +19,7 @@ from burnish.engines.lora import LoRA, LoRALinear, adapt
 from burnish.errors import InputError
 from burnish.types import Batch
 from rows import rollout
-from tiny import plain_logprobs, plain_network, three_token_model
+from tiny import perturbed, plain_logprobs, plain_network, three_token_model
 
 EXACT = Engine(dtype="float64", device="cpu", adapter=LoRA(rank=3, alpha=5.0))
 TWO_LAYERS = {"num_hidden_layers": 2, "attention_bias": True}
@@ -42,15 +42,6 @@ def layer(dtype: torch.dtype, bias: bool = True) -> LoRALinear:
 def batch() -> Batch:
     rows = [rollout(4, tokens=(0, 1, 1, 2), prompt=(1, 0)), rollout(2, tokens=(1, 0), prompt=(1, 0), episode=1)]
     return NLL().prepare(collate([*rows, rollout(3, tokens=(0, 0, 1), prompt=(2,), group=1, episode=2)]))
-
-
-def perturbed(model: LocalModel) -> LocalModel:
-    generator = torch.Generator().manual_seed(8)
-    for adapted in model.adapted.values():
-        with torch.no_grad():
-            adapted.lora_b.normal_(0, 0.3, generator=generator)
-        adapted.merge()
-    return model
 
 
 @pytest.fixture(scope="module")

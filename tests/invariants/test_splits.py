@@ -24,6 +24,7 @@ from burnish.engines.local import Engine, LocalModel
 from burnish.engines.lora import LoRA
 from burnish.types import Batch, Loss, Metrics, RewardPart, Rollout, add_metrics
 from rows import cut
+from tiny import perturbed
 
 TOLERANCE = 1e-10
 LIMIT = 16
@@ -124,14 +125,8 @@ def model(request: pytest.FixtureRequest, nano: Path) -> LocalModel:
 
 
 def fresh(nano: Path, adapted: bool) -> LocalModel:
-    """With adapters that are not at their starting point, where half of their gradient is zero."""
     model = LocalModel(nano, Engine(dtype="float64", device="cpu", adapter=LoRA(rank=4) if adapted else None))
-    generator = torch.Generator().manual_seed(5)
-    for layer in model.adapted.values():
-        with torch.no_grad():
-            layer.lora_b.normal_(0, 0.05, generator=generator)
-        layer.merge()
-    return model
+    return perturbed(model, 0.05)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from burnish.data.batching import collate
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.rollouts import Group, checked, draw_groups, read_groups, rollout_table
+from burnish.loops.episodes import checked
+from burnish.loops.rollouts import Group, draw_groups, read_groups, rollout_table
 from burnish.types import Completion, Example, Request, Reward, RewardPart, Sampling, outcome
 from tiny import three_token_model
 
@@ -89,8 +90,10 @@ def test_a_reward_of_the_wrong_length(model: LocalModel) -> None:
         draw(model, range(1), reward=short)
 
 
-def test_what_is_stored_is_what_was_drawn(model: LocalModel, tmp_path: Path) -> None:
-    groups = draw(model, range(3))
+@pytest.mark.parametrize("truncation", ["full", "kept"])
+def test_what_is_stored_is_what_was_drawn(model: LocalModel, tmp_path: Path, truncation: str) -> None:
+    groups = draw(model, range(3), sampling=Sampling(max_tokens=4, top_k=2, truncation=truncation))
+    assert {len(r.kept_ids) == len(r.tokens) for g in groups for r in g.rollouts} == {truncation == "kept"}
     batch = collate([r for g in groups for r in g.rollouts], max_tokens=4)
     batch = DR_GRPO.credit(batch, {})
     nothing = torch.full(batch.tokens.shape, torch.nan)

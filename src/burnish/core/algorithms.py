@@ -93,13 +93,14 @@ class Algorithm:
 
     def update(self, state: State, batch: Batch) -> State:
         """The state after a rollout batch has been used. Pure."""
-        state = self.advantage.update(state, batch)
+        state = {**state, **self.advantage.update(state, batch)}
         if self._adaptive is not None and self._adaptive.adapt is not None:
             assert batch.old_logprobs is not None and batch.ref_logprobs is not None
             episodes = Episodes.of(batch)
             u = torch.where(batch.mask, batch.old_logprobs - batch.ref_logprobs, 0.0)
-            divergence = float(episodes.sums(u)[episodes.train].mean())
-            state = {**state, "kl_coef": self._adaptive.adapt(state["kl_coef"], divergence)}
+            trained = episodes.sums(u)[episodes.train]
+            if len(trained):
+                state = {**state, "kl_coef": self._adaptive.adapt(state["kl_coef"], float(trained.mean()))}
         return state
 
     def credit(self, batch: Batch, state: State) -> Batch:
@@ -136,8 +137,8 @@ REINFORCE = Algorithm(EMA(0.9), Plain(), seq_mean_token_sum)
 
     grad J = E[ (R(x, y) - b) grad log pi(y | x) ],   b = running mean of earlier rewards
 
-Any b that does not depend on y keeps the gradient unbiased and lowers its variance. Neighbour: RLOO takes b from the other
-samples of the same prompt, so it knows how hard the prompt is."""
+Any b that does not depend on y keeps the gradient unbiased; one near the mean lowers its variance. Neighbour: RLOO takes b
+from the other samples of the same prompt, so it knows how hard the prompt is."""
 
 RLOO = Algorithm(LeaveOneOut(), Plain(), seq_mean_token_sum, reward_kl=KL(k1, 0.05))
 """RLOO, REINFORCE leave-one-out (arXiv:2402.14740).
@@ -193,7 +194,8 @@ LITE_PPO = Algorithm(Whiten(GroupMean(std=False), centre=False), Clip(0.2, 0.2),
 
     A_i = (r_i - mean of the group) / std over the batch,   loss = mean over all tokens of the clipped surrogate
 
-Two techniques and nothing else: centring by the group, scale by the batch, tokens weighed alike. Neighbour:
+Two techniques and nothing else: centring by the group, scale by the batch, tokens weighed alike. The deviation here is that
+of the centred rewards over all tokens; the authors' code takes that of the rewards as given. Neighbour:
 REINFORCE++-baseline, which adds a KL."""
 
 A2C = Algorithm(GAE(1.0, 1.0), Plain(), token_mean, entropy=0.01)
@@ -276,8 +278,9 @@ KIMI = Algorithm(
 
     grad = mean_j [ (r_j - mean r) grad log pi(y_j) - tau/2 grad (log pi(y_j) / pi_old(y_j))^2 ]
 
-The regression ``(r - tau log Z - tau log pi/pi_old)^2`` with the mean reward for ``tau log Z``; its minimum is
-``pi_old e^{r/tau} / Z``. Samples stay those of pi_old through all updates, without a ratio. tau is a choice (unpublished).
+The regression ``(r - tau log Z - tau log pi/pi_old)^2``, whose minimum is ``pi_old e^{r/tau} / Z``, with the mean reward for
+``tau log Z``, which moves the minimum by order 1/tau^3. Samples stay those of pi_old through all updates, without a ratio.
+tau is a choice (unpublished).
 Neighbour: at the first update it is REINFORCE with the group's mean."""
 
 APA = Algorithm(GAE(1.0, 0.95), Squared(1.0), token_mean)

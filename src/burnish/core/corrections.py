@@ -40,10 +40,10 @@ def _metrics(factor: Tensor, changed: Tensor, mask: Tensor) -> Metrics:
 
 @dataclass(frozen=True)
 class TIS(Correction):
-    """``min(w, cap)``: truncated importance sampling (Ionides 2008). Token or sequence level; exact where no w exceeds the cap.
+    """``min(w, cap)``: truncated importance sampling (Ionides 2008), at the token or the sequence level.
 
-    At the token level it corrects each choice but not how likely its prefix was; at the sequence level both, at a higher
-    variance.
+    At the sequence level it is exact where no w exceeds the cap, at a high variance. At the token level it corrects each
+    choice but not how likely its prefix was. The cap is a choice.
     """
 
     cap: float = 2.0
@@ -72,7 +72,7 @@ class IcePop(Correction):
 class SequenceMask(Correction):
     """1 where the geometric mean of an episode's w is in [low, high], else 0: whole sequences are kept or masked.
 
-    With ``weigh`` the kept ones have the token's own w in place of 1.
+    With ``weigh`` the kept ones have the token's own w in place of 1. The bounds are a choice.
     """
 
     low: float = 0.5

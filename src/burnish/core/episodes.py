@@ -35,12 +35,12 @@ class Episodes:
 
     def group_sums(self, per_episode: Tensor, among: Tensor | None = None) -> Tensor:
         """[E] the sum over each episode's group, of the trained episodes, or of those where ``among`` [E] is True."""
-        masked = per_episode * (self.train if among is None else among)
+        masked = torch.where(self.train if among is None else among, per_episode, 0.0)
         return per_episode.new_zeros(len(self.group)).index_add(0, self.group, masked)[self.group]
 
     def spread(self, per_episode: Tensor, batch: Batch) -> Tensor:
         """[B, T] an episode's value on every one of its chosen tokens."""
-        return per_episode[self.of_row, None] * chosen(batch)
+        return torch.where(chosen(batch), per_episode[self.of_row, None], 0.0)
 
 
 def chosen(batch: Batch) -> Tensor:
@@ -52,9 +52,10 @@ def chosen(batch: Batch) -> Tensor:
 class Timeline:
     """The chosen tokens of each episode on one line, through all its segments: credit flows along it, not along rows.
 
-    ``slot`` [B, T] is the place of a token on its episode's line; a token that was not chosen (the environment's, or one
-    before the first choice) shares the place of the chosen token before it, so a reward given there goes to the choice
-    that led to it. ``chosen`` [B, T]; ``length`` [E] chosen tokens of each episode. Segments are ordered by their turn.
+    ``slot`` [B, T] is the place of a token on its episode's line; a token that was not chosen (the environment's) shares
+    the place of the chosen token before it, so a reward given there goes to the choice that led to it; before the first
+    choice it shares the place of that one. ``chosen`` [B, T]; ``length`` [E] chosen tokens of each episode. Segments are
+    ordered by ``batch.extras["turn"]``.
     """
 
     of_row: Tensor
@@ -68,17 +69,11 @@ class Timeline:
         counts = batch.mask.sum(1)
         before = torch.zeros_like(counts)
         length = counts.new_zeros(len(ids))
-        turns = batch.extra("turn") if "turn" in batch.extras else torch.zeros_like(counts)
-        for row in torch.argsort(turns, stable=True).tolist():
+        for row in torch.argsort(batch.extra("turn"), stable=True).tolist():
             before[row] = length[of_row[row]]
             length[of_row[row]] += counts[row]
         slot = before[:, None] + torch.cumsum(batch.mask.long(), 1) - 1
         return Timeline(of_row, slot.clamp(min=0), batch.mask, length)
-
-    @property
-    def valid(self) -> Tensor:
-        """[E, L] True up to each episode's length."""
-        return torch.arange(int(self.length.max()), device=self.length.device) < self.length[:, None]
 
     def lay(self, per_token: Tensor) -> Tensor:
         """[E, L] a per-token quantity [B, T] summed into the places of its tokens."""

@@ -37,26 +37,33 @@ def k3(logprobs: Tensor, anchor: Tensor) -> Tensor:
 
 
 def k3_unbiased(logprobs: Tensor, anchor: Tensor) -> Tensor:
-    """``rho k3`` with rho = pi / stop(pi): the value of k3 with the gradient of KL itself (arXiv:2512.02556).
+    """``rho k3`` with rho = pi / stop(pi): the value of k3 with the gradient of KL itself (DeepSeek-V3.2, arXiv:2512.02556).
 
-    The gradient is ``(k3 + 1 - e^{-u}) grad log pi = u grad log pi``, the one of k2.
+    The gradient is ``(k3 + 1 - e^{-u}) grad log pi = u grad log pi``, the one of k2. The paper's rho is pi / pi_old, which
+    is the same at the first update of a batch; at later ones this term, like the other estimators, is not reweighted.
     """
     return k3(logprobs, anchor) * torch.exp(logprobs - logprobs.detach())
 
 
 def reference(batch: Batch) -> Tensor | None:
     """The frozen reference policy."""
+    assert batch.ref_logprobs is not None
     return batch.ref_logprobs
 
 
 def old(batch: Batch) -> Tensor | None:
-    """The policy before this rollout batch's first update: a trust region that moves along (Kimi k1.5, arXiv:2501.12599)."""
+    """The policy before this rollout batch's first update: a trust region that moves along (Kimi k1.5, arXiv:2501.12599).
+
+    None where the batch leaves it out because it is the current one.
+    """
     return batch.old_logprobs
 
 
 @dataclass(frozen=True)
 class Adaptive:
-    """``coef <- coef (1 + gain clip(KL / target - 1, -limit, limit))`` after every step (arXiv:1909.08593).
+    """``coef <- coef (1 + gain clip(KL / target - 1, -limit, limit))`` after every step (Ziegler et al., arXiv:1909.08593).
+
+    Gain .1, limit .2 and a target of 6 nats are the paper's (its other target is 10).
 
     ``KL`` is the mean over the batch's episodes of the k1 estimate of the whole episode, in nats, before the update.
     """
@@ -92,7 +99,8 @@ class KL:
         """[B, T] the estimate without its coefficient. Values and gradients are those of ``f(u)`` at the level.
 
         Above the token level ``f(U)`` of the sequence is shared out: its value in equal parts over the tokens, its gradient
-        as ``stop(f'(U)) u_t``, so with ``seq_mean_token_sum`` both are those of the literal form.
+        as ``stop(f'(U)) u_t``. Both are those of the literal form ``1/N sum_i f(U_i)`` with ``seq_mean_token_sum`` at level
+        ``sequence``, and with ``seq_mean_token_mean`` at ``sequence_mean``.
         """
         anchor = self.anchor(batch)
         against = (logprobs.detach() if anchor is None else anchor).to(logprobs.dtype)

@@ -13,6 +13,9 @@ from torch import Tensor
 CHUNK_ELEMENTS = 2**24
 """Logits held at once, in elements: 64 MiB in float32."""
 
+OUTSIDE = -1e30
+"""The log-probability of a token outside the kept set. Finite, so that 0 log 0 comes out as 0 and a NaN stays a NaN."""
+
 
 def predictor_index(prompt_last: int, start: int, length: int) -> Tensor:
     """[length] positions of the hidden states that predict a completion of ``length`` tokens laid out from ``start``.
@@ -25,13 +28,19 @@ def predictor_index(prompt_last: int, start: int, length: int) -> Tensor:
     return index
 
 
-def token_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def token_logprobs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0, kept: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """``log softmax(h W^T / temperature)`` at the targets, and the entropy of that distribution, both [N].
 
     ``hidden`` [N, D], ``weight`` [V, D], ``targets`` [N]. Softmax and sums are in float32 (float64 for float64 inputs).
     Both results carry exact gradients; logits are recomputed chunk by chunk in the backward pass.
+
+    ``kept`` [N, K], padded with -1, restricts each distribution to a set S of ids that holds its target:
+    ``log pi(y) - log sum_{k in S} pi(k)``. S is a constant: no gradient flows through what belongs to it. A row of nothing
+    but -1 keeps the whole vocabulary.
     """
-    logprobs, entropy = _ChunkedHead.apply(hidden, weight, targets, temperature)  # type: ignore[no-untyped-call]
+    logprobs, entropy = _ChunkedHead.apply(hidden, weight, targets, temperature, kept)  # type: ignore[no-untyped-call]
     return logprobs, entropy
 
 
@@ -45,42 +54,54 @@ def _chunks(count: int, vocabulary: int) -> list[slice]:
     return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
+def _log_softmax(hidden: Tensor, weight: Tensor, temperature: float, kept: Tensor | None = None) -> Tensor:
     logits = hidden @ weight.T
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if temperature != 1.0:
         logits = logits / temperature
+    if kept is not None:
+        logits.masked_fill_(_outside(kept, len(weight)), OUTSIDE)
     return logits.sub_(torch.logsumexp(logits, dim=-1, keepdim=True))
 
 
+def _outside(kept: Tensor, vocabulary: int) -> Tensor:
+    """[N, V] True for ids that are not among ``kept`` [N, K]; nowhere in a row of nothing but -1."""
+    padding = kept < 0
+    outside = torch.ones(len(kept), vocabulary + 1, dtype=torch.bool, device=kept.device)
+    outside.scatter_(1, kept.long().masked_fill(padding, vocabulary), False)  # padding falls into a column of its own
+    return outside[:, :vocabulary] & ~padding.all(1, keepdim=True)
+
+
 class _ChunkedHead(torch.autograd.Function):
-    """With z the scaled logits, p their softmax and H its entropy:
+    """With z the scaled logits, p their softmax (over the kept ids, 0 elsewhere) and H its entropy:
     d log p_y / dz = onehot(y) - p  and  dH / dz = -p (log p + H).
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         precise = torch.promote_types(hidden.dtype, torch.float32)
         logprobs = hidden.new_empty(len(hidden), dtype=precise)
         entropy = torch.empty_like(logprobs)
         for rows in _chunks(len(hidden), len(weight)):
-            logp = _log_softmax(hidden[rows], weight, temperature)
+            logp = _log_softmax(hidden[rows], weight, temperature, None if kept is None else kept[rows])
             logprobs[rows] = logp.gather(1, targets[rows, None]).squeeze(1)
             entropy[rows] = -(logp.exp().mul_(logp)).sum(-1)
-        ctx.save_for_backward(hidden, weight, targets, entropy)
+        ctx.save_for_backward(hidden, weight, targets, entropy, kept)
         ctx.temperature = temperature
         return logprobs, entropy
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        hidden, weight, targets, entropy = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        hidden, weight, targets, entropy, kept = ctx.saved_tensors
         grad_logprobs, grad_entropy = grads
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=entropy.dtype) if need_weight else None
         bonus = bool((grad_entropy != 0).any())
         for rows in _chunks(len(hidden), len(weight)):
-            logp = _log_softmax(hidden[rows], weight, ctx.temperature)
+            logp = _log_softmax(hidden[rows], weight, ctx.temperature, None if kept is None else kept[rows])
             upstream = grad_logprobs[rows, None]
             slope = -upstream
             if bonus:
@@ -92,4 +113,4 @@ class _ChunkedHead(torch.autograd.Function):
                 grad_hidden[rows] = grad_logits @ weight
             if grad_weight is not None:
                 grad_weight += grad_logits.T @ hidden[rows]
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None

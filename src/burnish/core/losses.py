@@ -78,13 +78,16 @@ class PolicyLoss:
         return loss, {**metrics, "loss": _sums(per_token, mask)}
 
     def idle(self, batch: Batch) -> Tensor:
-        """[B] True for rows that add nothing to the gradient, so that the forward pass may leave them out."""
+        """[B] True for rows of units that add nothing to the gradient, so that the forward pass may leave them out.
+
+        Segments of one episode go together: what is read over the whole sequence needs every one of them.
+        """
         if self.kl is not None or self.entropy:
             return torch.zeros_like(batch.train)
         silent = self.surrogate.idle(batch)
         if self.imitation:
             silent = silent & ~_positive(batch)
-        return silent | ~batch.train
+        return ~torch.isin(batch.units, batch.units[batch.train & ~silent])
 
 
 def _positive(batch: Batch) -> Tensor:

@@ -31,7 +31,7 @@ def discounted(line: Tensor, rate: float | Tensor) -> Tensor:
 class Return(Advantage):
     """``A_t = G_t``, the return to go (Williams 1992); ``to_go=False``: ``A_t = G_0``, the whole return on every token.
 
-    Rewards before a choice cannot depend on it: leaving them out keeps the mean and lowers the variance.
+    Rewards before a choice cannot depend on it: leaving them out keeps the mean, and most often lowers the variance.
     """
 
     gamma: float = 1.0
@@ -42,7 +42,7 @@ class Return(Advantage):
         future = discounted(timeline.lay(rewards), self.gamma)
         if not self.to_go:
             future = future[:, :1].expand_as(future)
-        return timeline.put(future) * chosen(batch)
+        return _trained(timeline, future, batch)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class GAE(Advantage):
 
     lam 1 is the Monte Carlo return minus V, lam 0 the one-step TD error. ``lam_value`` is another lambda for the critic's
     target (VAPO, arXiv:2504.05118: 1). With ``alpha`` the policy's lambda grows with the length of the episode,
-    ``lam = 1 - 1/(alpha T)`` and at least 0, and ``lam`` is not used (VAPO: alpha .05).
+    ``lam = 1 - 1/(alpha T)`` and at least 0, and ``lam`` is then the critic's only (VAPO: alpha .05). A lambda that knows
+    how long an answer will become is a bias, even with an exact critic.
     """
 
     gamma: float = 1.0
@@ -66,7 +67,7 @@ class GAE(Advantage):
         lam: float | Tensor = self.lam
         if self.alpha:
             lam = (1 - 1 / (self.alpha * timeline.length.clamp(min=1).to(rewards.dtype))).clamp(min=0)
-        return timeline.put(self._line(timeline, batch, rewards, lam)) * chosen(batch)
+        return _trained(timeline, self._line(timeline, batch, rewards, lam), batch)
 
     def returns(self, batch: Batch, rewards: Tensor) -> Tensor:
         timeline, values = Timeline.of(batch), _values(batch, rewards)
@@ -92,7 +93,7 @@ class NStep(Advantage):
     def __call__(self, batch: Batch, rewards: Tensor, state: State) -> Tensor:  # noqa: ARG002
         timeline = Timeline.of(batch)
         errors = _errors(timeline, batch, rewards, self.gamma)
-        return timeline.put(self._sum(errors)) * chosen(batch)
+        return _trained(timeline, self._sum(errors), batch)
 
     def returns(self, batch: Batch, rewards: Tensor) -> Tensor:
         timeline = Timeline.of(batch)
@@ -103,8 +104,18 @@ class NStep(Advantage):
         """The n-step advantage is the sum of the next n one-step errors, discounted: their values telescope."""
         total = torch.zeros_like(errors)
         for i in range(min(self.n, errors.shape[1])):
-            total[:, : errors.shape[1] - i] += self.gamma**i * errors[:, i:]
+            total += self.gamma**i * _later(errors, i)
         return total
+
+
+def _trained(timeline: Timeline, line: Tensor, batch: Batch) -> Tensor:
+    """[B, T] the values of a line at the tokens that are trained on, 0 elsewhere."""
+    return torch.where(chosen(batch), timeline.put(line), 0.0)
+
+
+def _later(line: Tensor, choices: int) -> Tensor:
+    """[E, L] what stands on the line that many choices later, 0 beyond its end."""
+    return torch.cat([line[:, choices:], torch.zeros_like(line[:, :choices])], 1)
 
 
 def _values(batch: Batch, rewards: Tensor) -> Tensor:
@@ -116,8 +127,7 @@ def _values(batch: Batch, rewards: Tensor) -> Tensor:
 def _errors(timeline: Timeline, batch: Batch, rewards: Tensor, gamma: float) -> Tensor:
     """[E, L] ``delta_t``. Beyond an episode's end rewards and values are 0, and so are the errors."""
     values = timeline.lay(_values(batch, rewards))
-    after = torch.cat([values[:, 1:], values.new_zeros(len(values), 1)], 1)[:, : values.shape[1]]
-    return timeline.lay(rewards) + gamma * after - values
+    return timeline.lay(rewards) + gamma * _later(values, 1) - values
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,7 @@ class ProcessGroup(Advantage):
             squares = episodes.group_sums(episodes.sums(centred.square()))
             deviation = (squares / (count - 1).clamp(min=1)).sqrt()[episodes.of_row, None]
             centred = torch.where(deviation > 0, centred / deviation.where(deviation > 0, torch.ones(())), 0.0)
-        return timeline.put(discounted(timeline.lay(centred), 1.0)) * chosen(batch)
+        return _trained(timeline, discounted(timeline.lay(centred), 1.0), batch)
 
 
 def _group_max(episodes: Episodes, per_token: Tensor) -> Tensor:
@@ -179,8 +189,11 @@ class Whiten(Advantage):
         if int(where.sum()) < 2:
             return advantages
         among = advantages[where]
-        shifted = advantages - among.mean() if self.centre else advantages
-        return torch.where(where, shifted / (among.std() + 1e-8), 0.0)
+        if self.centre:
+            among = among - among.mean()
+            # What is left of equal advantages is rounding, and the division must not make a signal of it.
+            among = torch.where(among.abs() <= 1e-12 * advantages.abs().max(), 0.0, among)
+        return torch.zeros_like(advantages).masked_scatter(where, among / (among.std() + 1e-8))
 
     def returns(self, batch: Batch, rewards: Tensor) -> Tensor | None:
         return self.inner.returns(batch, rewards)

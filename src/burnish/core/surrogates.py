@@ -128,8 +128,8 @@ class Soft(Surrogate):
 class Squared(Surrogate):
     """``(log pi - log pi_ref - scale A)^2`` (APA, arXiv:2306.02231), scale = 1/lambda.
 
-    A regression: where A is the advantage of pi_ref its minimum is ``pi = pi_ref e^{scale A}`` up to normalisation. A
-    token with A = 0 is pulled back to the reference, so no row is idle.
+    A regression. On samples of pi the update rests at ``pi = pi_ref e^{scale A} / Z``, on others where Z is 1; with A the
+    advantage of pi_ref Z is nearly that. A token with A = 0 is pulled back to the reference, so no row is idle.
     """
 
     scale: float = 1.0

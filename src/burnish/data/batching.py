@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import log
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from burnish.core import keys
+from burnish.errors import InputError
 from burnish.types import Batch, Rollout
 
 Row = tuple[tuple[int, ...], tuple[bool, ...]]
@@ -23,12 +25,42 @@ def _padded(rows: Sequence[Sequence[float]] | Sequence[Sequence[int]], dtype: to
     return out
 
 
+def _behaviour_logprobs(rollout: Rollout) -> Sequence[float]:
+    """Log-probs under the distribution that is trained: with kept ids ``log pi(y) - log(kept mass)``, else as sampled.
+
+    Raises InputError where kept ids do not fit the tokens: under them a token could not have been sampled.
+    """
+    if not rollout.kept_ids:
+        return rollout.sampler_logprobs
+    count, masses, sets = len(rollout.tokens), len(rollout.kept), len(rollout.kept_ids)
+    if not count == masses == sets:
+        raise InputError(
+            f"episode {rollout.episode} has {count} tokens, but kept mass for {masses} and kept ids for {sets}"
+        )
+    for place, (token, ids) in enumerate(zip(rollout.tokens, rollout.kept_ids, strict=True)):
+        if ids and token not in ids:
+            raise InputError(f"token {place} of episode {rollout.episode} is not among the ids it was sampled from")
+    rows = zip(rollout.sampler_logprobs, rollout.kept, rollout.kept_ids, strict=True)
+    return [logprob - log(mass) if ids else logprob for logprob, mass, ids in rows]
+
+
+def _kept_ids(rollouts: Sequence[Rollout], longest: int) -> Tensor:
+    """[B, T, K] the ids each token was sampled from, padded with -1; in 32 bits, as K may be large."""
+    counts = np.zeros((len(rollouts), longest), dtype=np.int64)
+    for line, rollout in zip(counts, rollouts, strict=True):
+        line[: len(rollout.kept_ids)] = [len(ids) for ids in rollout.kept_ids]
+    out = np.full((*counts.shape, int(counts.max())), -1, dtype=np.int32)
+    out[np.arange(out.shape[2]) < counts[..., None]] = [i for r in rollouts for ids in r.kept_ids for i in ids]
+    return torch.from_numpy(out)
+
+
 def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens: int = 0) -> Batch:
     """The batch of these segments, one row each, in this order. ``max_tokens`` is the sampling limit of an episode's turn.
 
     Rewards are placed at their tokens; position -1 is the last token of the row. The unit is the episode: its segments
     stay together. ``extras`` has ``steps`` [B, T] (True where a reward was given, be it 0), ``turn``, ``truncated`` and
-    ``max_tokens`` [B].
+    ``max_tokens`` [B]. Rows with kept ids are trained under the truncated policy: the ids become ``extras["kept_ids"]``,
+    and ``sampler_logprobs`` those of the truncated policy too.
     """
     tokens = _padded([r.tokens for r in rollouts], torch.long)
     token_rewards, steps = torch.zeros(tokens.shape, dtype=torch.float64), torch.zeros(tokens.shape, dtype=torch.bool)
@@ -45,6 +77,8 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
         "truncated": ("row", truncated),
         "max_tokens": ("row", torch.full((len(rollouts),), max_tokens)),
     }
+    if any(r.kept_ids for r in rollouts):
+        extras["kept_ids"] = ("token", _kept_ids(rollouts, tokens.shape[1]))
     return Batch(
         prompts=tuple(torch.tensor(r.prompt) for r in rollouts),
         tokens=tokens,
@@ -54,7 +88,7 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
         episodes=episodes,
         units=torch.unique(episodes, return_inverse=True)[1],
         train=torch.tensor([r.train for r in rollouts]),
-        sampler_logprobs=_padded([r.sampler_logprobs for r in rollouts], torch.float64),
+        sampler_logprobs=_padded([_behaviour_logprobs(r) for r in rollouts], torch.float64),
         token_rewards=token_rewards,
         extras=extras,
         temperature=temperature,

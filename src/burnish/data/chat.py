@@ -87,11 +87,11 @@ class Chat:
         """
         _require_messages(messages)
         before = tuple(prompt) + tuple(reply)
-        known = _render(self.tokenizer, asked, prompt=True) + self.decode(reply, special=True)
         text = _render(self.tokenizer, messages, prompt=True)
         whole = _tokenize(self.tokenizer, text)
-        if whole[: len(before)] == before or not text.startswith(known):
+        if whole[: len(before)] == before:
             return whole
+        known = _render(self.tokenizer, asked, prompt=True) + self.decode(reply, special=True)
         longer = before + _tokenize(self.tokenizer, text[len(known) :])
         return longer if self.decode(longer, special=True) == self.decode(whole, special=True) else whole
 

@@ -60,6 +60,7 @@ class _Row:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     kept: list[float] = field(default_factory=list)
+    kept_ids: list[tuple[int, ...]] = field(default_factory=list)
 
 
 class LocalSampler:
@@ -144,18 +145,21 @@ class LocalSampler:
         """Draw one token for every row from its own uniform, at its own temperature and truncation."""
         logits = hidden @ self.model.head_weight.T
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        by_setting: dict[tuple[float, int, float], list[int]] = {}
+        by_setting: dict[tuple[float, int, float, str], list[int]] = {}
         for i, row in enumerate(rows):
             s = row.request.sampling
-            by_setting.setdefault((s.temperature, s.top_k, s.top_p), []).append(i)
-        for (temperature, top_k, top_p), members in by_setting.items():
+            by_setting.setdefault((s.temperature, s.top_k, s.top_p, s.truncation), []).append(i)
+        for (temperature, top_k, top_p, truncation), members in by_setting.items():
             chosen = logits if len(members) == len(rows) else logits[members]
             uniform = torch.tensor([rows[i].uniforms[step] for i in members], device=logits.device)
-            tokens, logprobs, kept = draw(chosen, uniform, temperature, top_k, top_p)
+            tokens, logprobs, kept, inside = draw(chosen, uniform, temperature, top_k, top_p)
             for i, token, logprob, mass in zip(members, tokens.tolist(), logprobs.tolist(), kept.tolist(), strict=True):
                 rows[i].tokens.append(token)
                 rows[i].logprobs.append(logprob)
                 rows[i].kept.append(mass)
+            if inside is not None and truncation == "kept":
+                for i, ids in zip(members, inside.cpu().numpy(), strict=True):
+                    rows[i].kept_ids.append(tuple(np.flatnonzero(ids).tolist()))
 
     def _limit(self, row: _Row) -> int:
         return min(row.request.sampling.max_tokens, self.model.context - len(row.request.prompt))
@@ -172,27 +176,29 @@ class LocalSampler:
     def _completion(self, row: _Row, finish: str) -> Completion:
         text = self.model.chat.decode(row.tokens)
         message: Message = {"role": "assistant", "content": text}
-        return Completion(tuple(row.tokens), text, (message,), finish, tuple(row.logprobs), tuple(row.kept), row.index)
+        logprobs, kept, kept_ids = tuple(row.logprobs), tuple(row.kept), tuple(row.kept_ids)
+        return Completion(tuple(row.tokens), text, (message,), finish, logprobs, kept, row.index, kept_ids)
 
 
 def draw(
     logits: Tensor, uniform: Tensor, temperature: float, top_k: int, top_p: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """([R] tokens, [R] their log-probs before truncation, [R] kept mass) from logits [R, V]. Temperature 0 is the argmax,
-    with its log-prob at temperature 1.
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """([R] tokens, [R] their log-probs before truncation, [R] kept mass, [R, V] True where top-k and top-p kept the token,
+    None where they keep all) from logits [R, V]. Temperature 0 is the argmax, with its log-prob at temperature 1.
     """
     if temperature == 0:
         logprobs = torch.log_softmax(logits, -1)
         tokens = logits.argmax(-1)
-        return tokens, logprobs.gather(1, tokens[:, None])[:, 0], torch.ones_like(uniform)
+        return tokens, logprobs.gather(1, tokens[:, None])[:, 0], torch.ones_like(uniform), None
     logprobs = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)
-    kept = torch.ones_like(uniform)
+    kept, inside = torch.ones_like(uniform), None
     if top_k or top_p < 1:
         probabilities, kept = truncate(logprobs, top_k, top_p)
+        inside = probabilities > 0
     else:
         probabilities = logprobs.exp()
     tokens = inverse_cdf(probabilities, uniform)
-    return tokens, logprobs.gather(1, tokens[:, None])[:, 0], kept
+    return tokens, logprobs.gather(1, tokens[:, None])[:, 0], kept, inside
 
 
 def generate(

@@ -199,14 +199,21 @@ class LocalModel:
         return out
 
     def outputs(self, batch: Batch) -> Outputs:
-        """Log-probs, entropy and heads of every completion token, in one packed pass. Differentiable where enabled."""
+        """Log-probs, entropy and heads of every completion token, in one packed pass. Differentiable where enabled.
+
+        Where the batch has ``kept_ids``, a token's distribution is the one over its kept ids, whichever model this is: a
+        reference that sees the batch is truncated to the policy's sets, so that ratios and KLs compare like with like.
+        """
         packed = attention.Packed.rows_of(batch)
         hidden = self.hidden(packed.tokens[None], packed.positions[None], packed)[0]
         states = hidden.index_select(0, packed.predictors.to(self.device))
         index = torch.tensor(packed.rows)
         valid = torch.arange(batch.tokens.shape[1]) < batch.lengths[index][:, None]
         targets = batch.tokens[index][valid].to(self.device)
-        logprobs, entropy = token_logprobs(states, self.head_weight, targets, batch.temperature)
+        _, kept = batch.extras.get("kept_ids", ("token", None))
+        if kept is not None:
+            kept = kept[index][valid].to(self.device)
+        logprobs, entropy = token_logprobs(states, self.head_weight, targets, batch.temperature, kept)
         back = torch.argsort(index).to(self.device)
         valid = valid.to(self.device)
 

@@ -102,7 +102,7 @@ def table_tokenizer(tokens: tuple[str, ...]) -> PreTrainedTokenizerFast:
     )
 
 
-def write_table(directory: Path, tokens: tuple[str, ...], logits: Tensor) -> None:
+def save_table(directory: Path, tokens: tuple[str, ...], logits: Tensor) -> None:
     """Write the model (fp32) whose token b follows token a with logit ``logits[b, a]``, and its tokenizer.
 
     Raises InputError where the logits are not finite, or no [V, V] table for these tokens.
@@ -128,7 +128,7 @@ def build_table(directory: Path, world: Grid) -> None:
     logits = torch.full((len(tokens), len(tokens)), NEVER)
     policy_of(logits, world)[torch.from_numpy(world.permitted)] = 0.0
     logits[-1, :moves] = logits[-1, moves + cells :] = 0.0
-    write_table(directory, tokens, logits)
+    save_table(directory, tokens, logits)
 
 
 def policy_of(head: Tensor, world: Grid) -> Tensor:

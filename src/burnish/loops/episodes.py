@@ -121,6 +121,7 @@ class _Playing:
     mask: list[bool] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     kept: list[float] = field(default_factory=list)
+    kept_ids: list[tuple[int, ...]] = field(default_factory=list)
     rewards: list[RewardPart] = field(default_factory=list)
     over: bool = False
 
@@ -140,7 +141,7 @@ class _Playing:
         answer, reward, done, _ = self.opening.env.step(reply.text)
         start = len(self.tokens)
         self.rewards += [part._replace(position=start + part.position) for part in checked(reward, reply)]
-        self._append(reply.tokens, True, reply.logprobs, reply.kept)
+        self._append(reply.tokens, True, reply.logprobs, reply.kept, reply.kept_ids)
         self.messages = (*asked, *reply.messages, *answer)
         if done or last:
             self._end("eos" if done else "length")
@@ -156,23 +157,28 @@ class _Playing:
             self._end("length")
         elif longer[: len(known)] == known:
             new = longer[len(known) :]
-            self._append(new, False, (0.0,) * len(new), (1.0,) * len(new))
+            self._append(new, False, (0.0,) * len(new), (1.0,) * len(new), ())
         else:
             self.rows.append(self._row("stop"))
             self.prompt = longer
-            self.tokens, self.mask, self.logprobs, self.kept, self.rewards = [], [], [], [], []
+            self.tokens, self.mask, self.logprobs, self.rewards = [], [], [], []
+            self.kept, self.kept_ids = [], []
 
-    def _append(self, tokens: Sequence[int], sampled: bool, logprobs: Sequence[float], kept: Sequence[float]) -> None:
+    def _append(
+        self, tokens: Sequence[int], sampled: bool, logprobs: Sequence[float], kept: Sequence[float],
+        kept_ids: Sequence[tuple[int, ...]],
+    ) -> None:  # fmt: skip
         self.tokens += tokens
         self.mask += [sampled] * len(tokens)
         self.logprobs += logprobs
         self.kept += kept
+        self.kept_ids += kept_ids or [()] * len(tokens)
 
     def _row(self, finish: str) -> Rollout:
         return Rollout(
             self.prompt, tuple(self.tokens), tuple(self.mask), tuple(self.logprobs), tuple(self.rewards),
             self.opening.group, self.opening.episode, len(self.rows), self.version, finish, self.opening.train,
-            tuple(self.kept),
+            tuple(self.kept), tuple(self.kept_ids) if any(self.kept_ids) else (),
         )  # fmt: skip
 
     def _end(self, finish: str) -> None:

@@ -98,11 +98,15 @@ def learned(run: Run, model: Artifact, before: dict[str, Any], after: dict[str, 
     for old, new in list(zip(before["items"], after["items"], strict=True))[:3]:
         run.view.say(Text(f"\n{old['prompt']}", style="bold"))
         run.view.say(Text(f"  before  {_shown(old)}\n  after   {_shown(new)}"))
-    short = os.path.relpath(model)
-    prompt = after["items"][0]["prompt"].replace('"', "'")
+    say_next(run, model, after["items"][0]["prompt"])
+
+
+def say_next(run: Run, model: Artifact, prompt: str) -> None:
+    """Where the run and its model are, and what to type next."""
+    short, question = os.path.relpath(model), " ".join(prompt.split())[:80].replace('"', "'")
     run.view.say(
-        f"\nThe run is in {os.path.relpath(run.directory)}; the model in {short} loads in transformers and vLLM.\n"
-        f'Talk to it:         burnish chat {short}\nAsk it once:        burnish sample {short} "{prompt}"'
+        f"\nThe run is in {os.path.relpath(run.directory)}; the model in {short} loads in transformers.\n"
+        f'Talk to it:         burnish chat {short}\nAsk it once:        burnish sample {short} "{question}"'
     )
 
 

@@ -198,9 +198,10 @@ def _announce(stage: Stage, models: Models, algo: Algorithm, cfg: RLConfig) -> M
     }
     if first := cfg.pretraining_steps(algo):
         lines["critic"] = f"learns alone for {first} steps before them"
-    if cfg.sampling.top_k or cfg.sampling.top_p < 1:
+    if cfg.sampling.truncation == "full" and (cfg.sampling.top_k or cfg.sampling.top_p < 1):
         lines["beware"] = (
-            "top_k and top_p sample from a truncated policy, which biases the gradient; leave them out to train"
+            "top_k and top_p sample from a truncated policy, which biases the gradient: train on that policy with "
+            "sampling.truncation=kept, or leave them out"
         )
     report.model_plan(stage, policy, memory, lines)
     return memory
@@ -216,7 +217,7 @@ def _fresh(
     is complete: an interrupted one draws the same groups again.
     """
     if cfg.replay:
-        return stamped(read_groups(Path(cfg.replay), state.step + 1), state.step), state.draws
+        return _replayed(cfg, state), state.draws
     policy, kept, draws = models.policy, list[Group](), state.draws
     sampler.load(policy.weights(), version=state.step)
     while (missing := cfg.prompts - len(kept)) > 0:
@@ -234,6 +235,17 @@ def _fresh(
         draws += missing
         kept += [g for g in groups if algo.select is None or algo.select.keeps(g.scores)]
     return kept, draws
+
+
+def _replayed(cfg: RLConfig, state: LoopState) -> list[Group]:
+    groups = stamped(read_groups(Path(cfg.replay), state.step + 1), state.step)
+    cut = cfg.sampling.truncation == "kept" and (cfg.sampling.top_k or cfg.sampling.top_p < 1)
+    if cut and not all(r.kept_ids for g in groups for r in g.rollouts if r.train):
+        raise InputError(
+            f"{cfg.replay} has rollouts without the ids that top_k and top_p kept: replay rollouts that were sampled with "
+            "sampling.truncation=kept, or train with truncation=full"
+        )
+    return groups
 
 
 def _collate(groups: Sequence[Group], cfg: RLConfig) -> Batch:

@@ -91,6 +91,7 @@ def draw_groups(
             Rollout(
                 prompt, c.tokens, (True,) * len(c.tokens), c.logprobs, checked(r, c), draw, draw * len(members) + i,
                 version=version, finish=c.finish, train=i < size, kept=c.kept,
+                kept_ids=c.kept_ids,
             )
             for i, (c, r) in enumerate(zip(own, rewards, strict=True))
         )  # fmt: skip
@@ -152,6 +153,7 @@ def rollout_table(
         "returns": _lists(batch.returns, batch),
         "sampler_logprobs": [list(r.sampler_logprobs) for r in rollouts],
         "kept": [list(r.kept) for r in rollouts],
+        "kept_ids": [[list(ids) for ids in r.kept_ids] for r in rollouts],
         "old_logprobs": _lists(batch.old_logprobs, batch),
         "logprobs": _lists(trainer.get("logprobs"), batch),
         "ref_logprobs": _lists(batch.ref_logprobs, batch),
@@ -166,6 +168,7 @@ _TYPES: dict[str, pa.DataType] = {
     "prompt_ids": pa.list_(pa.int32()),
     "token_ids": pa.list_(pa.int32()),
     "reward": pa.float64(),
+    "kept_ids": pa.list_(pa.list_(pa.int32())),
     "rewards": pa.list_(_PART),
     **dict.fromkeys(
         (
@@ -208,6 +211,7 @@ def _group(rows: list[dict[str, Any]]) -> Group:
             tuple(row["prompt_ids"]), tuple(row["token_ids"]), tuple(row["mask"]), tuple(row["sampler_logprobs"]),
             tuple(RewardPart(**part) for part in row["rewards"]), row["group"], row["episode"], row["turn"],
             row["version"], row["finish"], row["train"], tuple(row["kept"]),
+            kept_ids=tuple(tuple(ids) for ids in row["kept_ids"]),
         )
         for row in rows
     )  # fmt: skip

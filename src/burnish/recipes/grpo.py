@@ -35,7 +35,7 @@ from burnish.errors import InputError
 from burnish.loops import report
 from burnish.loops.evaluate import EvalConfig, Measured, evaluate
 from burnish.loops.rl import RLConfig, rl
-from burnish.recipes.generic import context_length, say_next
+from burnish.recipes.generic import context_length
 from burnish.rewards.function import UserReward, load_function
 from burnish.run import Artifact, Run
 from burnish.tasks.checks import Generated
@@ -72,7 +72,7 @@ def main(run: Run, s: Grpo) -> Artifact:
         after = run.stage(evaluate, "2-after", tuned, test, cfg=measure)
         report.learned(run, tuned, before, after, stage="1-rl")
     else:
-        say_next(run, tuned, train[0].messages[-1]["content"])
+        report.say_next(run, tuned, train[0].messages[-1]["content"])
     return tuned
 
 

@@ -29,9 +29,10 @@ from burnish.engines.lora import LoRA
 from burnish.engines.optim import Schedule
 from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
+from burnish.loops import report
 from burnish.loops.evaluate import Z95
 from burnish.loops.fit import FitConfig, encode, fit
-from burnish.recipes.generic import context_length, say_next
+from burnish.recipes.generic import context_length
 from burnish.run import Artifact, Run
 from burnish.stage import Stage
 from burnish.tasks.userdata import Part, parts
@@ -60,7 +61,7 @@ def main(run: Run, s: Sft) -> Artifact:
     )
     if before and heldout:
         learned(run, before, run.stage(nll, "2-after", tuned, heldout, cfg=s.fit))
-    say_next(run, tuned, prompt_of(train[0])[-1]["content"])
+    report.say_next(run, tuned, prompt_of(train[0])[-1]["content"])
     return tuned
 
 

@@ -105,11 +105,12 @@ class MazeEnv:
 
     def step(self, text: str) -> tuple[tuple[Message, ...], Reward, bool, Mapping[str, Any]]:
         """Move, or stay where ``text`` is no move that is permitted here."""
-        before, move = self.cell, self._move(text)
-        self.cell = before if move is None else self._after(move)
+        move = self._move(text)
+        if move is not None:
+            self.cell = self._after(move)
         self.moves += 1
         done = bool(self.grid.terminal[self.cell])
-        return (_says(self.grid, self.style, self.cell),), self._paid(before), done, {"valid": move is not None}
+        return (_says(self.grid, self.style, self.cell),), self._paid(), done, {"valid": move is not None}
 
     def _move(self, text: str) -> int | None:
         word = text.strip().lower()
@@ -123,9 +124,9 @@ class MazeEnv:
         point = float(uniforms(self.seed, 1, start=self.moves)[0]) * reached[-1]
         return int(np.searchsorted(reached, point, side="right"))
 
-    def _paid(self, before: int) -> Reward:
-        entered = self.cell != before
-        arrival = RewardPart(-1, float(self.grid.bonus[self.cell]) if entered else 0.0, "arrival")
+    def _paid(self) -> Reward:
+        """A cell that can be stayed in pays nothing, so what is paid is paid for entering."""
+        arrival = RewardPart(-1, float(self.grid.bonus[self.cell]), "arrival")
         step = self.grid.step_reward
         return (arrival, RewardPart(-1, step, "step")) if step else (arrival,)
 
