@@ -51,7 +51,7 @@ def test_an_algorithm_has_its_equation_its_axes_and_its_numbers(name: str, capsy
     assert f"networks     {networks}: the policy" in text
     assert ("frozen reference" in text, "critic that learns" in text) == (algo.needs_reference, algo.needs_critic)
     assert ("decoded greedily" in text, "for each step" in text) == (algo.needs_greedy, name == "grpo_process")
-    alone = {"reinforce", "remax", "reinforce_pp", "a2c", "ppo", "ppo_ptx", "vapo", "apa"}
+    alone = {"trpo", "reinforce", "remax", "reinforce_pp", "a2c", "ppo", "ppo_ptx", "vapo", "apa"}
     assert ("one or more of each prompt" in text) is (name in alone)
     assert max(map(len, text.partition("--- the recipe")[0].splitlines())) <= 128
 

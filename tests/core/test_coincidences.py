@@ -310,7 +310,7 @@ def test_ppo_ptx_differs_from_ppo_beside_the_policy_loss_only() -> None:
 def test_only_critics_have_value_parameters() -> None:
     """GRPO and its relatives have no critic, no targets, and no use for values."""
     critics = {name for name, algo in table().items() if algo.needs_critic}
-    assert critics == {"a2c", "ppo", "ppo_ptx", "vapo", "apa"}
+    assert critics == {"a2c", "trpo", "ppo", "ppo_ptx", "vapo", "apa"}
     batch = replace(case(), values=None)
     for name, algo in table().items():
         if name not in critics and not algo.needs_greedy:
