@@ -126,7 +126,7 @@ def test_rows_without_advantage_still_teach_the_critic(tmp_path: Path, run: Run)
 
 
 def test_a_critic_learns_alone_first(run: Run, model: Path) -> None:
-    cfg = replace(CONFIG, steps=3, group=16, critic=replace(CONFIG.critic, pretrain=4))
+    cfg = replace(CONFIG, steps=3, group=16, critic=CriticConfig(Schedule(lr=0.005), pretrain=4))
     out = run.stage(rl, "s", model, Bandit(), algo=A2C, cfg=cfg)
     rows = lines(run.directory / "s")
     assert ["lr" in row for row in rows] == [False] * 4 + [True] * 3
