@@ -16,7 +16,7 @@ from burnish.core.algorithms import GRPO
 from burnish.core.losses import NLL
 from burnish.data.batching import collate
 from burnish.data.chat import Chat
-from burnish.engines.local import Engine, LocalModel, Reference
+from burnish.engines.local import Engine, LocalModel, Reference, outline
 from burnish.engines.lora import LoRA
 from burnish.errors import InputError
 from burnish.types import Batch, Head, Metrics, Outputs
@@ -323,3 +323,13 @@ def test_a_model_without_weights_is_an_input_error(tmp_path: Path) -> None:
 def test_keys_and_seeds_of_any_size(nano: Path) -> None:
     """Stage seeds are 128-bit keys."""
     LocalModel(nano, ADAPTED, seed=keys.derive("a stage"))
+
+
+@pytest.mark.parametrize("adapter", [None, LoRA(rank=4, layers=1)], ids=["full", "lora"])
+def test_an_outline_counts_what_the_model_has(nano: Path, adapter: LoRA | None) -> None:
+    engine = Engine(dtype="float32", device="cpu", adapter=adapter)
+    found, model = outline(nano, engine), LocalModel(nano, engine)
+    assert found.parameter_counts() == model.parameter_counts()
+    assert found.adapted.keys() == model.adapted.keys() and found.context == model.context
+    assert found.head_weight.shape == model.head_weight.shape
+    assert all(w.is_meta for w in (*found.network.state_dict().values(), *(a.weight for a in found.adapted.values())))

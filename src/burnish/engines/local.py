@@ -49,9 +49,13 @@ class Engine:
         if self.dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not '{self.dtype}'")
 
+    def best_device(self) -> str:
+        """The device, "auto" being the GPU if there is one."""
+        return self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+
     def resolved(self) -> Engine:
         """With "auto" replaced by what this machine is best at. Reads a clock, so the answer is stored with the run."""
-        device = self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        device = self.best_device()
         return replace(self, device=device, dtype=fastest_dtype(device) if self.dtype == "auto" else self.dtype)
 
 
@@ -82,6 +86,24 @@ def load_network(directory: Path, dtype: str, device: str) -> nn.Module:
         raise InputError(
             f"{directory} holds no usable model ({error}): it needs config.json and model.safetensors"
         ) from error
+
+
+def outline(directory: Path, engine: Engine) -> Outline:
+    """The model that ``config.json`` in ``directory`` describes, without weights: nothing else is read.
+
+    Raises InputError where there is no such file, or transformers cannot use it.
+    """
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        with torch.device("meta"):
+            network: nn.Module = AutoModelForCausalLM.from_config(
+                config, dtype=DTYPES[engine.dtype], attn_implementation=attention.NAME
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{directory / 'config.json'} describes no model that transformers can build ({error})"
+        ) from error
+    return Outline(engine, network, lora.adapt(network, engine.adapter, torch.Generator()) if engine.adapter else {})
 
 
 def _load_network(directory: Path, dtype: str, device: str) -> nn.Module:
@@ -115,47 +137,12 @@ def _exact_norms(network: nn.Module) -> None:
                     setattr(module, name, exact)
 
 
-class LocalModel:
-    """Policy, critic, reference or reward model: a network, its chat template, its adapter, its optimizer.
+class Outline:
+    """The names and shapes of a model with its adapter in place. That is enough for a plan: weights need not be there."""
 
-    Raises InputError where the directory is no usable model. Construction reads the directory; nothing is written.
-    """
-
-    def __init__(
-        self, directory: Path, engine: Engine, *, seed: int = 0, heads: Mapping[str, Head] | None = None
-    ) -> None:
-        self.directory, self.engine, self.chat = directory, engine, Chat.load(directory)
-        self.device = torch.device(engine.device)
-        self.network = load_network(directory, engine.dtype, engine.device)
-        generator = torch.Generator().manual_seed(keys.derive(seed, "adapter") % 2**63)
-        self.adapted = lora.adapt(self.network, engine.adapter, generator) if engine.adapter else {}
-        self.heads = {name: self._head(head, generator) for name, head in (heads or {}).items()}
-        self._at = {name: head.at for name, head in (heads or {}).items()}
-        if engine.activation_checkpointing:
-            network: Any = self.network  # transformers renamed the method in 5.23
-            enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
-            network.train()
-        live = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
-        live |= {f"heads.{n}.{k}": p for n, head in self.heads.items() for k, p in head.named_parameters()}
-        self._live = live
-
-    @cached_property
-    def masters(self) -> optim.Masters:
-        """What the optimizer updates. Made when training begins: a model that only samples or scores needs none."""
-        return optim.Masters(self._live)
-
-    @cached_property
-    def optimizer(self) -> torch.optim.Optimizer:
-        return self.engine.optimizer.build(self.masters.params)
-
-    def _head(self, head: Head, generator: torch.Generator) -> nn.Linear:
-        precise = torch.promote_types(DTYPES[self.engine.dtype], torch.float32)
-        linear = nn.Linear(self.hidden_size, head.out, dtype=precise)
-        with torch.no_grad():
-            linear.weight.normal_(0, (self.hidden_size + 1) ** -0.5, generator=generator)
-            linear.bias.zero_()
-        return linear.to(self.device)
+    def __init__(self, engine: Engine, network: nn.Module, adapted: dict[str, lora.LoRALinear]) -> None:
+        self.engine, self.network, self.adapted = engine, network, adapted
+        self._live = {n: p for n, p in network.named_parameters() if p.requires_grad}
 
     @property
     def hidden_size(self) -> int:
@@ -175,6 +162,47 @@ class LocalModel:
         trained = sum(p.numel() for p in self._live.values())
         total = sum(p.numel() for n, p in self.network.named_parameters() if "lora_" not in n)
         return trained, total + sum(layer.weight.numel() for layer in self.adapted.values())
+
+
+class LocalModel(Outline):
+    """Policy, critic, reference or reward model: a network, its chat template, its adapter, its optimizer.
+
+    Raises InputError where the directory is no usable model. Construction reads the directory; nothing is written.
+    """
+
+    def __init__(
+        self, directory: Path, engine: Engine, *, seed: int = 0, heads: Mapping[str, Head] | None = None
+    ) -> None:
+        self.directory, self.chat = directory, Chat.load(directory)
+        self.device = torch.device(engine.device)
+        network = load_network(directory, engine.dtype, engine.device)
+        generator = torch.Generator().manual_seed(keys.derive(seed, "adapter") % 2**63)
+        super().__init__(engine, network, lora.adapt(network, engine.adapter, generator) if engine.adapter else {})
+        self.heads = {name: self._head(head, generator) for name, head in (heads or {}).items()}
+        self._at = {name: head.at for name, head in (heads or {}).items()}
+        if engine.activation_checkpointing:
+            whole: Any = network  # transformers renamed the method in 5.23
+            enable = getattr(whole, "activation_checkpointing_enable", None) or whole.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+            network.train()
+        self._live |= {f"heads.{n}.{k}": p for n, head in self.heads.items() for k, p in head.named_parameters()}
+
+    @cached_property
+    def masters(self) -> optim.Masters:
+        """What the optimizer updates. Made when training begins: a model that only samples or scores needs none."""
+        return optim.Masters(self._live)
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        return self.engine.optimizer.build(self.masters.params)
+
+    def _head(self, head: Head, generator: torch.Generator) -> nn.Linear:
+        precise = torch.promote_types(DTYPES[self.engine.dtype], torch.float32)
+        linear = nn.Linear(self.hidden_size, head.out, dtype=precise)
+        with torch.no_grad():
+            linear.weight.normal_(0, (self.hidden_size + 1) ** -0.5, generator=generator)
+            linear.bias.zero_()
+        return linear.to(self.device)
 
     def hidden(self, tokens: Tensor, positions: Tensor, plan: attention.Plan) -> Tensor:
         """[rows, S] token ids -> [rows, S, D] final hidden states."""
