@@ -15,7 +15,7 @@ from burnish.core import keys
 from burnish.core.losses import NLL
 from burnish.data.batching import collate
 from burnish.data.chat import Chat
-from burnish.engines.local import Engine, LocalModel
+from burnish.engines.local import Engine, LocalModel, outline
 from burnish.engines.lora import LoRA
 from burnish.engines.reference import Reference
 from burnish.errors import InputError
@@ -366,3 +366,13 @@ def test_an_exported_head_of_another_size_is_refused(nano: Path, tmp_path: Path)
     LocalModel(nano, EXACT, heads={"value": Head(out=3, spread=1.0)}).export(tmp_path / "rm")
     with pytest.raises(InputError, match="another size"):
         LocalModel(tmp_path / "rm", EXACT, heads={"value": Head(spread=1.0)})
+
+
+@pytest.mark.parametrize("adapter", [None, LoRA(rank=4, layers=1)], ids=["full", "lora"])
+def test_an_outline_counts_what_the_model_has(nano: Path, adapter: LoRA | None) -> None:
+    engine = Engine(dtype="float32", device="cpu", adapter=adapter)
+    found, model = outline(nano, engine), LocalModel(nano, engine)
+    assert found.parameter_counts() == model.parameter_counts()
+    assert found.adapted.keys() == model.adapted.keys() and found.context == model.context
+    assert found.head_weight.shape == model.head_weight.shape
+    assert all(w.is_meta for w in (*found.network.state_dict().values(), *(a.weight for a in found.adapted.values())))

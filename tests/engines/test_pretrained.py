@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from burnish import files
 from burnish.engines import pretrained
 from burnish.engines.nano import TAGS, build_nano
-from burnish.engines.pretrained import RECORD, cached, resolve
+from burnish.engines.pretrained import RECORD, cached, on_disk, resolve
 from burnish.errors import InputError
 
 needs_smollm2 = pytest.mark.skipif(
@@ -198,3 +198,17 @@ def test_hub_name_without_network(setting: dict[str, str], tmp_path: Path) -> No
     assert last.startswith("burnish.errors.InputError: 'organisation/model' is no local directory")
     assert "HF_HUB_OFFLINE" in last
     assert "give the path of a local model directory" in last
+
+
+def test_on_disk_finds_a_configuration_and_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert on_disk("maker/model") is None
+    snapshot = tmp_path / "models--maker--model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (tmp_path / "models--maker--model" / "refs").mkdir()
+    (tmp_path / "models--maker--model" / "refs" / "main").write_text("abc")
+    assert on_disk("maker/model") == snapshot
+    assert on_disk(str(snapshot)) == snapshot
+    with pytest.raises(InputError, match="Did you mean 'nano'"):
+        on_disk("nan")

@@ -50,9 +50,13 @@ class Engine:
         if self.dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not '{self.dtype}'")
 
+    def best_device(self) -> str:
+        """The device, "auto" being the GPU if there is one."""
+        return self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+
     def resolved(self) -> Engine:
         """With "auto" replaced by what this machine is best at. Reads a clock, so the answer is stored with the run."""
-        device = self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        device = self.best_device()
         return replace(self, device=device, dtype=fastest_dtype(device) if self.dtype == "auto" else self.dtype)
 
 
@@ -83,6 +87,24 @@ def load_network(directory: Path, dtype: str, device: str) -> nn.Module:
         raise InputError(
             f"{directory} holds no usable model ({error}): it needs config.json and model.safetensors"
         ) from error
+
+
+def outline(directory: Path, engine: Engine) -> Outline:
+    """The model that ``config.json`` in ``directory`` describes, without weights: nothing else is read.
+
+    Raises InputError where there is no such file, or transformers cannot use it.
+    """
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        with torch.device("meta"):
+            network: nn.Module = AutoModelForCausalLM.from_config(
+                config, dtype=DTYPES[engine.dtype], attn_implementation=attention.NAME
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{directory / 'config.json'} describes no model that transformers can build ({error})"
+        ) from error
+    return Outline(engine, network, lora.adapt(network, engine.adapter, torch.Generator()) if engine.adapter else {})
 
 
 def _load_network(directory: Path, dtype: str, device: str) -> nn.Module:
@@ -116,7 +138,34 @@ def _exact_norms(network: nn.Module) -> None:
                     setattr(module, name, exact)
 
 
-class LocalModel:
+class Outline:
+    """The names and shapes of a model with its adapter in place. That is enough for a plan: weights need not be there."""
+
+    def __init__(self, engine: Engine, network: nn.Module, adapted: dict[str, lora.LoRALinear]) -> None:
+        self.engine, self.network, self.adapted = engine, network, adapted
+        self._live = {n: p for n, p in network.named_parameters() if p.requires_grad}
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.head_weight.shape[1])
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.network.get_output_embeddings().weight  # type: ignore[operator, no-any-return]
+
+    @property
+    def context(self) -> int:
+        """The most tokens a prompt and its completion may have together."""
+        return int(getattr(self.network.config, "max_position_embeddings", 2**31))
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """(trained, total) numbers of parameters; an adapter's own are not part of the total."""
+        trained = sum(p.numel() for p in self._live.values())
+        total = sum(p.numel() for n, p in self.network.named_parameters() if "lora_" not in n)
+        return trained, total + sum(layer.weight.numel() for layer in self.adapted.values())
+
+
+class LocalModel(Outline):
     """Policy, critic, reference or reward model: a network, its chat template, its adapter, its optimizer.
 
     Raises InputError where the directory is no usable model. Construction reads the directory; nothing is written.
@@ -125,21 +174,19 @@ class LocalModel:
     def __init__(
         self, directory: Path, engine: Engine, *, seed: int = 0, heads: Mapping[str, Head] | None = None
     ) -> None:
-        self.directory, self.engine, self.chat = directory, engine, Chat.load(directory)
+        self.directory, self.chat = directory, Chat.load(directory)
         self.device = torch.device(engine.device)
-        self.network = load_network(directory, engine.dtype, engine.device)
+        network = load_network(directory, engine.dtype, engine.device)
         generator = torch.Generator().manual_seed(keys.derive(seed, "adapter") % 2**63)
-        self.adapted = lora.adapt(self.network, engine.adapter, generator) if engine.adapter else {}
+        super().__init__(engine, network, lora.adapt(network, engine.adapter, generator) if engine.adapter else {})
         self.heads = {name: self._head(name, head, generator) for name, head in (heads or {}).items()}
         self._at = {name: head.at for name, head in (heads or {}).items()}
         if engine.activation_checkpointing:
-            network: Any = self.network  # transformers renamed the method in 5.23
-            enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+            whole: Any = network  # transformers renamed the method in 5.23
+            enable = getattr(whole, "activation_checkpointing_enable", None) or whole.gradient_checkpointing_enable
             enable({"use_reentrant": False})
             network.train()
-        live = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
-        live |= {f"heads.{n}.{k}": p for n, head in self.heads.items() for k, p in head.named_parameters()}
-        self._live = live
+        self._live |= {f"heads.{n}.{k}": p for n, head in self.heads.items() for k, p in head.named_parameters()}
 
     @cached_property
     def masters(self) -> optim.Masters:
@@ -170,25 +217,6 @@ class LocalModel:
         with torch.no_grad():
             linear.weight.copy_(saved[f"{name}.weight"])
             linear.bias.copy_(saved[f"{name}.bias"])
-
-    @property
-    def hidden_size(self) -> int:
-        return int(self.head_weight.shape[1])
-
-    @property
-    def head_weight(self) -> Tensor:
-        return self.network.get_output_embeddings().weight  # type: ignore[operator, no-any-return]
-
-    @property
-    def context(self) -> int:
-        """The most tokens a prompt and its completion may have together."""
-        return int(getattr(self.network.config, "max_position_embeddings", 2**31))
-
-    def parameter_counts(self) -> tuple[int, int]:
-        """(trained, total) numbers of parameters; an adapter's own are not part of the total."""
-        trained = sum(p.numel() for p in self._live.values())
-        total = sum(p.numel() for n, p in self.network.named_parameters() if "lora_" not in n)
-        return trained, total + sum(layer.weight.numel() for layer in self.adapted.values())
 
     def hidden(self, tokens: Tensor, positions: Tensor, plan: attention.Plan) -> Tensor:
         """[rows, S] token ids -> [rows, S, D] final hidden states."""

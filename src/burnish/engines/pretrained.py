@@ -37,7 +37,28 @@ def resolve(name: str) -> Path:
         return _checked(path)
     if _HUB_NAME.fullmatch(name):
         return _download(name)
-    raise InputError(
+    raise _unknown(name)
+
+
+def on_disk(name: str) -> Path | None:
+    """The directory that holds the configuration of a model named as for :func:`resolve`; None for a hub name that was
+    never fetched. Downloads nothing, and asks for no weights. Raises InputError for a name that can be none of these.
+    """
+    if name in ALIASES:
+        return ALIASES[name]()
+    path = Path(name).expanduser()
+    if name and path.exists():
+        return path
+    if not _HUB_NAME.fullmatch(name):
+        raise _unknown(name)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _unknown(name: str) -> InputError:
+    return InputError(
         f"{unknown('model', name, ALIASES)} Or give an existing directory in Hugging Face format, "
         "or a hub name such as 'organisation/model'."
     )

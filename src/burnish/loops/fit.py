@@ -16,7 +16,7 @@ from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import Schedule
 from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops import report
-from burnish.loops.plan import MemoryPlan, memory_plan, peak_memory_gb
+from burnish.loops.plan import MemoryPlan, fit_memory, fit_work, peak_memory_gb
 from burnish.signals import Interrupted
 from burnish.stage import Stage
 from burnish.types import Example, Metrics, add_metrics, means
@@ -138,12 +138,11 @@ def heldout_loss(policy: LocalModel, rows: Sequence[Row], loss: NLL, batch: int)
 
 def _announce(stage: Stage, policy: LocalModel, rows: Sequence[Row], cfg: FitConfig, total: int) -> MemoryPlan:
     lengths = sorted(len(tokens) for tokens, _ in rows)
-    tokens = min(cfg.engine.token_budget, cfg.batch * lengths[-1])
-    memory = memory_plan(policy, tokens=tokens, rows=0, row_tokens=0, reference=False)
+    memory = fit_memory(policy, cfg, longest=lengths[-1])
     first = supervised(rows[:1])
     lines = {
         "data": f"{len(rows)} rows of {lengths[0]} to {lengths[-1]} tokens",
-        "a step": f"{cfg.batch} rows -> 1 update, micro-batches of at most {cfg.engine.token_budget} tokens",
+        **fit_work(cfg),
         "in all": f"{total} steps, {total * cfg.batch / len(rows):.1f} passes over the data",
     }
     report.model_plan(stage, policy, memory, lines)

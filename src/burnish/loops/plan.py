@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from burnish.core.logprobs import CHUNK_ELEMENTS
-from burnish.engines.local import DTYPES, LocalModel
+from burnish.engines.decode import MAX_ROWS
+from burnish.engines.local import DTYPES, Outline
+
+if TYPE_CHECKING:
+    from burnish.loops.fit import FitConfig
+    from burnish.loops.rl import RLConfig
 
 
 def peak_memory_gb() -> float:
@@ -25,6 +32,7 @@ class MemoryPlan:
     """Predicted bytes, part by part; ``total`` also counts the process itself."""
 
     process: int
+    kernels: int
     weights: int
     training: int
     cache: int
@@ -33,44 +41,91 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        return self.process + self.weights + self.training + max(self.cache, self.activations + self.logits)
+        held = self.process + self.kernels + self.weights + self.training
+        return held + max(self.cache, self.activations + self.logits)
 
 
 PROCESS_BYTES = 600_000_000
-"""Python with torch and transformers loaded, before any model (measured on Linux, CPU build)."""
+"""Python with torch and transformers loaded, before any model, and what its allocator leaves unused (Linux, CPU build)."""
+
+KERNEL_BYTES = 750_000
+"""On a CPU, oneDNN compiles a kernel for every shape of a bfloat16 product and keeps those it used last. Shapes change with
+every batch, so that many are kept as it may: ``ONEDNN_PRIMITIVE_CACHE_CAPACITY``, by its own default 1024."""
+
+HIDDEN_KEPT, FEED_KEPT = 16, 4
+"""Hidden and feed-forward vectors kept per token and layer for the backward pass: counted on Llama-like layers, they are
+12 to 16 of the first where each row has its own prompt, and 17 to 21 where prompts are shared by eight rows."""
 
 
-def memory_plan(model: LocalModel, *, tokens: int, rows: int, row_tokens: int, reference: bool) -> MemoryPlan:
-    """Peak memory of a step that trains on micro-batches of ``tokens`` tokens and decodes ``rows`` rows at once.
+PROMPT_TOKENS = 128
+"""The longest prompt that a plan for rollouts counts with: it is made before any prompt is read."""
 
-    Activations are counted for the layers that a gradient passes through: per token and layer about 10 hidden and 4
-    feed-forward vectors are kept for the backward pass.
+
+def memory_plan(model: Outline, *, tokens: int, rows: int, row_tokens: int, reference: bool) -> MemoryPlan:
+    """Peak memory of a step that trains on micro-batches of ``tokens`` tokens and samples ``rows`` rows of ``row_tokens``.
+
+    Activations are counted for the layers that a gradient passes through. With adapters, only the matrices they adapt are
+    held twice (base and merged), and the reference is the base.
     """
-    config = model.network.config
+    config: Any = model.network.config
     width = DTYPES[model.engine.dtype].itemsize
     trained, total = model.parameter_counts()
-    layers = int(config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-    hidden, feed = int(config.hidden_size), int(config.intermediate_size)  # type: ignore[union-attr, arg-type]
-    vocabulary = len(model.head_weight)
-    kv_heads = int(getattr(config, "num_key_value_heads", 0) or config.num_attention_heads)  # type: ignore[union-attr, arg-type]
-    head_size = int(getattr(config, "head_dim", 0) or hidden // config.num_attention_heads)  # type: ignore[union-attr, operator]
-    adapted = {name.split(".layers.")[1].split(".")[0] for name in model.adapted}
-    passed = len(adapted) if adapted else layers
-    copies = 2 if model.adapted else 1 + (reference and not model.adapted)
-    own_master = 0 if model.adapted or width >= 4 else 4
-    per_layer = width * (10 * hidden + 4 * feed)
+    layers, hidden, feed = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+    kv_heads = getattr(config, "num_key_value_heads", 0) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", 0) or hidden // config.num_attention_heads
+    passed = len({name.split(".layers.")[1].split(".")[0] for name in model.adapted}) or layers
+    again = sum(layer.weight.numel() for layer in model.adapted.values()) if model.adapted else reference * total
+    own_master = 4 if model.adapted or width < 4 else 0
+    per_layer = width * (HIDDEN_KEPT * hidden + FEED_KEPT * feed)
     kept = layers * width * hidden + per_layer if model.engine.activation_checkpointing else passed * per_layer
     return MemoryPlan(
         process=PROCESS_BYTES,
-        weights=copies * total * width,
-        training=trained * (12 + own_master) if not model.adapted else trained * 16,
-        cache=2 * layers * kv_heads * head_size * rows * row_tokens * width,
+        kernels=_kernels_kept() * KERNEL_BYTES if (model.engine.device, width) == ("cpu", 2) else 0,
+        weights=(total + again) * width,
+        training=trained * (12 + own_master),
+        cache=2 * layers * kv_heads * head_size * min(rows, MAX_ROWS) * row_tokens * width,
         activations=tokens * kept,
-        logits=3 * 4 * min(CHUNK_ELEMENTS, tokens * vocabulary),
+        logits=3 * 4 * min(CHUNK_ELEMENTS, tokens * len(model.head_weight)),
     )
 
 
-def describe_model(model: LocalModel) -> str:
+def rl_memory(model: Outline, cfg: RLConfig, *, reference: bool) -> MemoryPlan:
+    """Of a step of ``cfg``, for prompts of up to :data:`PROMPT_TOKENS`."""
+    rollouts, longest = cfg.prompts * cfg.group, cfg.sampling.max_tokens
+    tokens = min(cfg.engine.token_budget, cfg.prompts * PROMPT_TOKENS + rollouts * longest)
+    return memory_plan(model, tokens=tokens, rows=rollouts, row_tokens=PROMPT_TOKENS + longest, reference=reference)
+
+
+def fit_memory(model: Outline, cfg: FitConfig, *, longest: int) -> MemoryPlan:
+    """Of a step of ``cfg``, for rows of up to ``longest`` tokens."""
+    tokens = min(cfg.engine.token_budget, cfg.batch * longest)
+    return memory_plan(model, tokens=tokens, rows=0, row_tokens=0, reference=False)
+
+
+def rl_work(cfg: RLConfig) -> dict[str, str]:
+    """A step from prompts to updates, and all of them, in words."""
+    rollouts, updates = cfg.prompts * cfg.group, cfg.epochs * cfg.minibatches
+    return {
+        "a step": f"{cfg.prompts} prompts x {cfg.group} completions = {rollouts} rollouts of at most "
+        f"{cfg.sampling.max_tokens} tokens -> {updates} update{'s' * (updates > 1)}, micro-batches of at most "
+        f"{cfg.engine.token_budget} tokens",
+        "in all": f"{cfg.steps} steps, {cfg.steps * rollouts} rollouts, {cfg.steps * updates} updates",
+    }
+
+
+def fit_work(cfg: FitConfig) -> dict[str, str]:
+    """A step from rows to an update, and all of them, in words."""
+    return {
+        "a step": f"{cfg.batch} rows -> 1 update, micro-batches of at most {cfg.engine.token_budget} tokens",
+        "in all": f"{cfg.steps} steps" if cfg.steps else f"passes over the data: {cfg.epochs:g}",
+    }
+
+
+def _kernels_kept() -> int:
+    return int(os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "1024"))
+
+
+def describe_model(model: Outline) -> str:
     trained, total = model.parameter_counts()
     how = "all weights"
     if model.engine.adapter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,10 +134,12 @@ def _sparkline(metrics: Path) -> str:
 
 def rehearse(stage: Stage, model: LocalModel, task: Task, reward: RewardFunction, cfg: RLConfig) -> None:
     """Sample a few prompts, print completions and rewards, the base rate and the share of groups with nothing to learn."""
+    started = time.perf_counter()
     groups = draw_groups(
         LocalSampler(model), model.chat, task, reward, draws=range(min(4, cfg.prompts)), size=cfg.group,
         sampling=cfg.sampling, seed=stage.seed, version=0,
     )  # fmt: skip
+    seconds = time.perf_counter() - started
     for group in groups:
         stage.view.say(Text("\n" + group.example.messages[-1]["content"], style="bold"))
         for rollout, text in list(zip(group.rollouts, group.texts, strict=True))[:3]:
@@ -145,6 +148,10 @@ def rehearse(stage: Stage, model: LocalModel, task: Task, reward: RewardFunction
                 Text(f"  {rollout.reward:6.3f}  {text!r}  ({parts}; {len(rollout.tokens)} tokens, {rollout.finish})")
             )
     stage.view.say(rehearsal_summary(groups))
+    stage.view.say(
+        f"sampling and grading {len(groups) * cfg.group} of the {cfg.prompts * cfg.group} rollouts of a step took "
+        f"{seconds:.1f} s"
+    )
     raise DryRunFinished
 
 
