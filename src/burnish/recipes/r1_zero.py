@@ -17,8 +17,8 @@ What differs here from the paper, scale by scale:
   from agreeing before they are right.
 - ``paper`` has the published numbers: learning rate 3e-6, KL .001 against a reference, 16 completions a question, 32
   questions an update, temperature 1, 32,768 tokens, 10,400 updates, 16 for each rollout of 8,192. The clip range and the
-  aggregation are those of our GRPO. Not done: refreshing the reference every 400 updates, and the longer limit after
-  update 8,200.
+  aggregation are those of our GRPO. The reference becomes the policy every 400 updates, which are 25 of our steps. Not
+  done: the longer limit after update 8,200.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ SCALES = {
         task=Countdown(),
         algo=replace(GRPO, kl=KL(coef=0.001)),
         rl=RLConfig(
-            steps=650, prompts=512, group=16, minibatches=16, sampling=Sampling(max_tokens=32_768),
+            steps=650, prompts=512, group=16, minibatches=16, refresh_reference=25, sampling=Sampling(max_tokens=32_768),
             schedule=Schedule(3e-6), engine=Engine(dtype="bfloat16", token_budget=65_536, activation_checkpointing=True),
         ),
         eval=EvalConfig(n=500, samples=16, ks=(1, 16), sampling=Sampling(max_tokens=32_768)),
