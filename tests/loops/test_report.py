@@ -43,8 +43,9 @@ def group(*rewards: float) -> Group:
 
 
 def test_the_rehearsal_says_what_there_is_to_learn() -> None:
-    mixed = report.rehearsal_summary([group(0, 1, 0, 0), group(1, 1, 1, 1)])
-    assert "mean reward 0.625, best 1.000" in mixed and "0.62" in mixed and "zero variance 1/2" in mixed
+    mixed = report.rehearsal_summary([group(0, 2, 0, 0), group(2, 2, 2, 2)])
+    assert "mean reward 1.250, best 2.000" in mixed and "zero variance 1/2" in mixed
+    assert "base rate (share at the best reward) 0.62;" in mixed
     assert "nothing to learn from" not in mixed
     assert "unknown: all rewards are equal" in report.rehearsal_summary([group(0, 0)])
     assert "nothing to learn from" in report.rehearsal_summary([group(0, 0), group(1, 1)])
@@ -70,7 +71,7 @@ def test_what_was_learned(tmp_path: Path) -> None:
         report.learned(run, Artifact(str(tmp_path / "m"), ""), result(0, 0, 1, 0), result(1, 0, 1, 1), stage="s")
     text = screen.export_text()
     assert "n = 4" in text and "0.250 [0.000, 1.000]" in text and "+0.500" in text
-    assert "0.00 ▁▃▅▆█ 1.00" in text or "0.00 ▁▃▄▆█ 1.00" in text
-    assert "before  'c0'  (accuracy 0)" in text and "after   'c1'  (accuracy 1)" in text
-    assert "burnish chat" in text
+    assert "0.00 ▁▃▅▆█ 1.00" in text
+    assert "q0\n  before  'c0'  (accuracy 0)\n  after   'c1'  (accuracy 1)\n" in text
+    assert "burnish chat" in text and "loads in transformers.\n" in text
     assert json.loads((tmp_path / "r" / "summary.json").read_text())["s"]["accuracy"]["paired"]["difference"] == 0.5

@@ -17,7 +17,7 @@ from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
 from burnish.loops.episodes import checked
-from burnish.loops.rollouts import Group, draw_groups, read_groups, rollout_table
+from burnish.loops.rollouts import Group, draw_groups, read_groups, rollout_table, stamped
 from burnish.types import Completion, Example, Request, Reward, RewardPart, Sampling, outcome
 from tiny import three_token_model
 
@@ -41,11 +41,11 @@ def test_a_draw_is_the_same_whatever_is_drawn_beside_it(model: LocalModel) -> No
 
 
 def test_an_example_drawn_again_gets_fresh_randomness(model: LocalModel) -> None:
-    groups = draw(model, range(len(Bandit()) * 6))
+    groups = draw(model, range(len(Bandit()) * 6), size=8)
     by_prompt: dict[str, list[tuple[str, ...]]] = {}
     for group in groups:
         by_prompt.setdefault(group.example.messages[0]["content"], []).append(group.texts)
-    assert all(len(set(texts)) > 3 for texts in by_prompt.values())
+    assert all(len(texts) == len(set(texts)) == 12 for texts in by_prompt.values())
 
 
 def test_each_pass_draws_every_item_once(model: LocalModel) -> None:
@@ -108,4 +108,5 @@ def test_what_is_stored_is_what_was_drawn(model: LocalModel, tmp_path: Path, tru
     assert [len(row["advantages"]) for row in rows] == [len(row["token_ids"]) for row in rows]
     with pytest.raises(InputError, match="no rollouts of step 6"):
         read_groups(tmp_path, 6)
-    assert replace(back[0].rollouts[0], version=0) != back[0].rollouts[0]
+    newer = [replace(r, version=9) for g in back for r in g.rollouts]
+    assert [r for g in stamped(back, 9) for r in g.rollouts] == newer != [r for g in back for r in g.rollouts]
