@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burnish.core.algorithms import Algorithm, table
-from burnish.core.returns import GAE
 from burnish.core.selection import MixedGroups
-from burnish.core.surrogates import Clip, Squared
 from burnish.engines.nano import CONTROL, TAGS
 from burnish.loops.rl import RLConfig
 from burnish.rewards.accuracy import Accuracy
@@ -80,8 +78,8 @@ class Algorithms(Experiment):
     within each other's intervals, since their surrogates differ only where an update is off-policy, and here one update in
     two is, by one step. Critic methods end below them: their critic starts from nothing and has thirty steps. Plain
     REINFORCE, whose baseline does not know the prompt, ends below RLOO. A KL (RLOO, ReMax, GRPO, PPO) costs a little
-    accuracy, since the reward cannot be gamed. GRPO with process rewards ends at the top, for it is told more. APA and PPO-ptx are
-    held near their references and end lowest.
+    accuracy, since the reward cannot be gamed. GRPO with process rewards ends at the top, for it is told more. APA and
+    PPO-ptx are held near their references and end lowest.
     """
 
     @property
