@@ -12,6 +12,7 @@ from pathlib import Path
 
 from burnish.core.algorithms import Algorithm, table
 from burnish.core.selection import MixedGroups
+from burnish.core.surrogates import Squared
 from burnish.engines.nano import CONTROL, TAGS
 from burnish.loops.rl import RLConfig
 from burnish.rewards.accuracy import Accuracy
@@ -59,6 +60,22 @@ ALGORITHMS = table()
 COMMON = nano.config()
 
 SETTINGS: dict[str, Settings] = {
+    "trpo": Settings(
+        "one natural-gradient step a batch, thirty in all: a step is one that the whole batch supports, and it costs some "
+        "twenty-five passes; no learning rate",
+        cfg=nano.config(minibatches=1),
+    ),
+    "ppo_ptx": Settings(
+        "pretraining text is the demonstrations of the base, with weight 1 in place of 27.8: four of five of these answers "
+        "are guesses, and at 27.8 the policy stays where it began (.42 on dev)",
+        algo=replace(ALGORITHMS["ppo_ptx"], pretraining=1.0),
+        text=Demonstrations(nano.task()),
+    ),
+    "vapo": Settings(
+        "the critic learns alone for 5 batches first, whose tokens count; alpha .05 is meant for thousands of tokens, and for "
+        "completions of up to twenty it gives lambda 0",
+        cfg=nano.config(pretrain=5),
+    ),
     "grpo_process": Settings(
         "another reward: + .5 x the share of right running maxima, at the end of the think block",
         reward=Accuracy() + 0.5 * Format() + 0.5 * RunningMaxima(),
@@ -66,6 +83,10 @@ SETTINGS: dict[str, Settings] = {
     "dapo": Settings(
         "up to 50 times the groups are drawn (10 in the table), so that it does not halt when nearly all is right",
         algo=replace(ALGORITHMS["dapo"], select=MixedGroups(cap=50)),
+    ),
+    "apa": Settings(
+        "1/lambda is 10 in place of 1, which asks for a policy only e^A from the base and ends at .53 on dev",
+        algo=replace(ALGORITHMS["apa"], surrogate=Squared(10.0)),
     ),
 }
 
