@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burnish.core.algorithms import Algorithm, table
-from burnish.core.returns import GAE
 from burnish.core.selection import MixedGroups
-from burnish.core.surrogates import Clip, Squared
+from burnish.core.surrogates import Squared
 from burnish.engines.nano import CONTROL, TAGS
 from burnish.loops.rl import RLConfig
 from burnish.rewards.accuracy import Accuracy
@@ -61,6 +60,22 @@ ALGORITHMS = table()
 COMMON = nano.config()
 
 SETTINGS: dict[str, Settings] = {
+    "trpo": Settings(
+        "one natural-gradient step a batch, thirty in all: a step is one that the whole batch supports, and it costs some "
+        "twenty-five passes; no learning rate",
+        cfg=nano.config(minibatches=1),
+    ),
+    "ppo_ptx": Settings(
+        "pretraining text is the demonstrations of the base, with weight 1 in place of 27.8: four of five of these answers "
+        "are guesses, and at 27.8 the policy stays where it began (.42 on dev)",
+        algo=replace(ALGORITHMS["ppo_ptx"], pretraining=1.0),
+        text=Demonstrations(nano.task()),
+    ),
+    "vapo": Settings(
+        "the critic learns alone for 5 batches first, whose tokens count; alpha .05 is meant for thousands of tokens, and for "
+        "completions of up to twenty it gives lambda 0",
+        cfg=nano.config(pretrain=5),
+    ),
     "grpo_process": Settings(
         "another reward: + .5 x the share of right running maxima, at the end of the think block",
         reward=Accuracy() + 0.5 * Format() + 0.5 * RunningMaxima(),
@@ -68,6 +83,10 @@ SETTINGS: dict[str, Settings] = {
     "dapo": Settings(
         "up to 50 times the groups are drawn (10 in the table), so that it does not halt when nearly all is right",
         algo=replace(ALGORITHMS["dapo"], select=MixedGroups(cap=50)),
+    ),
+    "apa": Settings(
+        "1/lambda is 10 in place of 1, which asks for a policy only e^A from the base and ends at .53 on dev",
+        algo=replace(ALGORITHMS["apa"], surrogate=Squared(10.0)),
     ),
 }
 
@@ -80,8 +99,8 @@ class Algorithms(Experiment):
     within each other's intervals, since their surrogates differ only where an update is off-policy, and here one update in
     two is, by one step. Critic methods end below them: their critic starts from nothing and has thirty steps. Plain
     REINFORCE, whose baseline does not know the prompt, ends below RLOO. A KL (RLOO, ReMax, GRPO, PPO) costs a little
-    accuracy, since the reward cannot be gamed. GRPO with process rewards ends at the top, for it is told more. APA and PPO-ptx are
-    held near their references and end lowest.
+    accuracy, since the reward cannot be gamed. GRPO with process rewards ends at the top, for it is told more. APA and
+    PPO-ptx are held near their references and end lowest.
     """
 
     @property
