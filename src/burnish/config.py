@@ -106,7 +106,12 @@ def from_yaml(config: C, path: str | Path) -> C:
         return config
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}: a configuration is a mapping of keys to values.")
-    return _apply(config, _entries(content))
+    return from_record(config, content)
+
+
+def from_record(config: C, record: Mapping[str, Any]) -> C:
+    """The configuration with a nested mapping, such as :func:`plain` writes, applied to it. Raises InputError."""
+    return _apply(config, _entries(record))
 
 
 def plain(config: Any, key: str = "config") -> Any:

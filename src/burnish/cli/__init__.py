@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from burnish import __version__
-from burnish.cli import explain, models, training
+from burnish.cli import commentate, explain, models, training
 from burnish.errors import InputError, TrainingHaltedError
 
 NOISY = r"(torch|transformers|huggingface_hub|tokenizers|accelerate|safetensors|peft|pyarrow)(\.|$)"
@@ -37,6 +37,7 @@ app.command("data")(explain.data)
 app.command("eval")(models.evaluate)
 app.command("sample")(models.sample)
 app.command("chat")(models.chat)
+app.command("commentate")(commentate.commentate)
 
 
 def _show_version(asked: bool) -> None:
