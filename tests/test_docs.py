@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from burnish.core import algorithms
-from burnish.core.algorithms import GRPO
+from burnish.core.algorithms import GRPO, PPO_PTX
+from burnish.core.corrections import TIS
+from burnish.core.kl import KL, Adaptive, k1
 from burnish.engines.local import Engine
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.rl import RLConfig, rl
@@ -29,6 +32,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 METRICS = ROOT / "docs" / "metrics.md"
 
 ENGINE = Engine(dtype="float32", device="cpu")
+ADAPTIVE = replace(PPO_PTX, reward_kl=KL(k1, 0.02, adapt=Adaptive()), correction=TIS())
 TASK = Arithmetic(numbers=4, low=0, high=9, style="think")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -65,6 +69,8 @@ def logged(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         base = run.stage(fit, "fit", nano, Demonstrations(TASK, size=8), cfg=sft, heldout=Demonstrations(TASK, size=4))
         reward = Accuracy() + 0.5 * Format()
         run.stage(rl, "rl", base, TASK, algo=GRPO, reward=reward, cfg=cfg, heldout=TASK.with_split("dev"))
+        text, cfg = Demonstrations(TASK, size=4), replace(cfg, eval_every=0, pretraining_batch=2)
+        run.stage(rl, "critic", base, TASK, algo=ADAPTIVE, reward=reward, cfg=cfg, pretraining=text)
     lines = [json.loads(line) for path in out.rglob("metrics.jsonl") for line in path.read_text().splitlines()]
     return {name for line in lines for name in line} - {"step"}
 

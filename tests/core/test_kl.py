@@ -372,11 +372,14 @@ def test_the_coefficient_travels_from_the_state_to_the_loss() -> None:
 
 
 def test_the_coefficient_travels_from_the_state_to_the_reward() -> None:
+    """Rewards 1 - .7 * 1 and 0 - .7 * 3 of one prompt: each less the other."""
     algo, fixed = ADAPTS["in_the_reward"], replace(RLOO, reward_kl=KL(k1, 0.7))
-    left, right, other = algo.credit(two_episodes(1.0), {"kl_coef": 0.7}), fixed.credit(two_episodes(1.0), {}), RLOO
-    assert left.advantages is not None and right.advantages is not None
-    assert torch.equal(left.advantages, right.advantages)
-    assert other.reward_kl is not None and other.reward_kl.coef != 0.7
+    near, far = two_episodes(1.0), two_episodes(3.0)
+    assert near.ref_logprobs is not None and far.ref_logprobs is not None
+    batch = replace(near, ref_logprobs=torch.cat([near.ref_logprobs[:2], far.ref_logprobs[2:]]))
+    left, right = algo.credit(batch, {"kl_coef": 0.7}).advantages, fixed.credit(batch, {}).advantages
+    assert left is not None and right is not None and torch.equal(left, right)
+    assert left[[0, 1, 2], 0].tolist() == pytest.approx([2.4, 2.4, -2.4], rel=1e-12)
 
 
 # --- in the reward -------------------------------------------------------------------------------

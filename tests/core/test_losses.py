@@ -107,7 +107,7 @@ def test_baseline_rows_have_no_gradient_and_enter_no_metric() -> None:
     assert outputs.logprobs.grad is not None and (outputs.logprobs.grad[3] == 0).all()
 
 
-@pytest.mark.parametrize("surrogate", [Plain(), Clip()], ids=str)
+@pytest.mark.parametrize("surrogate", [Plain(), Clip()], ids=["plain", "clip"])
 def test_masked_tokens_cannot_poison_the_loss(surrogate: Plain | Clip) -> None:
     """An environment token may be as unlikely as it likes: its exp() overflows, and zero times infinity is not zero."""
     outputs, batch = case()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -47,7 +48,13 @@ def expected_gradient(algo: Algorithm, theta: Tensor, annotate: Annotate, odds: 
 
 
 def rest(
-    algo: Algorithm, annotate: Annotate, *, rate: float, steps: int = 150, odds: Tensor | None = None, start: Tensor = START
+    algo: Algorithm,
+    annotate: Annotate,
+    *,
+    rate: float,
+    steps: int = 150,
+    odds: Tensor | None = None,
+    start: Tensor = START,
 ) -> Tensor:
     """The log-probs at which the expected update has come to rest."""
     theta = start.clone().requires_grad_()
@@ -111,7 +118,7 @@ def test_a_larger_coefficient_ends_nearer_to_the_reference(build: Callable[[floa
     for beta in (0.5, 1.0, 2.0, 4.0):
         found = rest(build(beta), rewarded(build(beta)), rate=0.5 / beta)
         distances.append((found.exp() * (found - REFERENCE)).sum().item())
-    assert all(later < 0.6 * earlier for earlier, later in zip(distances, distances[1:], strict=False))
+    assert all(later < 0.6 * earlier for earlier, later in pairwise(distances))
 
 
 @pytest.mark.parametrize("begin", [0.5, 6.0])
@@ -208,7 +215,7 @@ def kimi(tau: float) -> Algorithm:
 
 
 def minus(baseline: float) -> Annotate:
-    return lambda now: replace(BANDIT, old_logprobs=OLD[:, None], advantages=(REWARD - baseline)[:, None])
+    return lambda _: replace(BANDIT, old_logprobs=OLD[:, None], advantages=(REWARD - baseline)[:, None])
 
 
 def log_z(tau: float) -> float:
@@ -271,7 +278,9 @@ def apa(scale: float) -> Algorithm:
 
 
 def towards(advantages: Tensor) -> Annotate:
-    return lambda now: replace(BANDIT, old_logprobs=now, ref_logprobs=REFERENCE[:, None], advantages=advantages[:, None])
+    return lambda now: replace(
+        BANDIT, old_logprobs=now, ref_logprobs=REFERENCE[:, None], advantages=advantages[:, None]
+    )
 
 
 CENTRED = REWARD - (REFERENCE.exp() * REWARD).sum()

@@ -26,7 +26,8 @@ from burnish.core.levels import sequence, sequence_mean
 from burnish.core.losses import PolicyLoss, ValueLoss
 from burnish.core.returns import GAE, ProcessGroup, Return, Whiten
 from burnish.core.selection import MixedGroups, Selection
-from burnish.core.surrogates import Clip, ClipWeight, Plain, Soft, Squared, Surrogate
+from burnish.core.surrogates import Clip, ClipWeight, Plain, Ratio, Soft, Squared, Surrogate
+from burnish.core.trust_region import TrustRegion
 from burnish.errors import unknown
 from burnish.types import Batch
 
@@ -38,7 +39,7 @@ class Algorithm:
     ``entropy`` is the weight of an entropy bonus. ``mask_truncated`` keeps completions that hit the limit in the group's
     statistics and out of the loss. ``value_clip`` and ``value_coef`` are the critic's. ``pretraining`` is the weight of the
     language-model loss on pretraining text beside each update (PPO-ptx); ``imitation`` that of the completions with a
-    positive reward.
+    positive reward. With ``trust_region`` the policy takes natural-gradient steps in the place of the optimizer's.
     """
 
     advantage: Advantage
@@ -54,6 +55,7 @@ class Algorithm:
     value_coef: float = 1.0
     pretraining: float = 0.0
     imitation: float = 0.0
+    trust_region: TrustRegion | None = None
 
     @property
     def loss(self) -> PolicyLoss:
@@ -204,6 +206,15 @@ A2C = Algorithm(GAE(1.0, 1.0), Plain(), token_mean, entropy=0.01)
     A_t = G_t - V(s_t),   loss = -mean_t A_t log pi(y_t) - alpha H,   V regressed to G_t
 
 Neighbour: PPO adds the ratio, the clip and GAE; REINFORCE has a number in place of V."""
+
+TRPO = Algorithm(GAE(1.0, 0.95), Ratio(), token_mean, trust_region=TrustRegion(delta=0.01))
+"""TRPO, trust region policy optimization (arXiv:1502.05477).
+
+    max mean_t rho_t A_t   subject to   mean_t KL(pi_old(. | t) || pi(. | t)) <= delta,   delta = .01
+
+The step is ``sqrt(2 delta / x F x) x`` with ``F x = g`` solved by conjugate gradient, cut back until the KL holds and the
+surrogate gains. There is no learning rate. Small models only, all weights trained. Neighbour: PPO's clip keeps near the old
+policy without F."""
 
 PPO = Algorithm(GAE(1.0, 0.95), Clip(0.2, 0.2), token_mean, reward_kl=KL(k1, 0.02), value_clip=0.2)
 """PPO, proximal policy optimization, with a critic (arXiv:1707.06347; for language models arXiv:2203.02155).

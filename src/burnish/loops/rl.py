@@ -16,6 +16,7 @@ from burnish.core import keys
 from burnish.core.advantages import State
 from burnish.core.algorithms import Algorithm
 from burnish.data.batching import Row, collate
+from burnish.engines import natural
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import Schedule
@@ -159,6 +160,8 @@ def _models(stage: Stage, model: Path, algo: Algorithm, cfg: RLConfig, critic: P
         raise InputError(f"a critic {why}: leave critic out, or choose an algorithm with one and critic.shared=false")
     heads = {"value": Head()}
     policy = LocalModel(model, engine, seed=stage.seed, heads=heads if shared else None)
+    if algo.trust_region:
+        natural.check(policy)
     own: LocalModel | None = policy if shared else None
     if algo.needs_critic and not shared:
         held = engine if cfg.critic.engine is None else stage.decide("critic_engine", cfg.critic.engine.resolved)

@@ -15,6 +15,7 @@ from burnish.core.algorithms import Algorithm
 from burnish.core.losses import NLL
 from burnish.data.batching import Row, epoch_order, minibatches, supervised
 from burnish.engines.local import Engine, LocalModel
+from burnish.engines.natural import trust_region_step
 from burnish.engines.optim import Schedule
 from burnish.engines.reference import Reference
 from burnish.stage import Checkpointable, Stage
@@ -122,7 +123,7 @@ class Update:
                 found = self.accumulate(mini, number, seen if epoch == 0 else None)
                 if number == 0:
                     critical.enter_context(self.stage.protected())
-                metrics = add_metrics(metrics, found, self.apply())
+                metrics = add_metrics(metrics, found, self.apply(mini))
                 number += 1
         return metrics, seen
 
@@ -160,10 +161,13 @@ class Update:
         metrics, _ = self.models.policy.forward_backward(loss.prepare(supervised(rows)), loss)
         return {"pretraining/loss": metrics["loss"]}
 
-    def apply(self) -> Metrics:
-        """One optimizer step of everyone who learns."""
+    def apply(self, mini: Batch) -> Metrics:
+        """One step of everyone who learns: of the optimizer, or inside the trust region, whose KL counts every row."""
         metrics: Metrics = {}
-        if not self.critic_only:
+        if not self.critic_only and self.algo.trust_region:
+            loss = self.algo.loss
+            metrics = trust_region_step(self.models.policy, loss.prepare(mini), loss, self.algo.trust_region)
+        elif not self.critic_only:
             lr = self.cfg.schedule.at(self.step - self.cfg.pretraining_steps(self.algo), self.cfg.steps)
             metrics = add_metrics(self.models.policy.optim_step(lr), {"lr": (lr, 1.0)})
         if self.models.critic is not None and not self.models.shared:
