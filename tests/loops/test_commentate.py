@@ -98,7 +98,9 @@ def game(policy: LocalModel, text: str, task: Letters | None = None, *, ended: b
     return Rollout(prompt, tokens, (True,) * size, (0.0,) * size, rewards, 0, 0, finish=completion.finish)
 
 
-def comment(policy: LocalModel, critic: LocalModel, rollout: Rollout, samples: int = 0, **options: object) -> Commentary:
+def comment(
+    policy: LocalModel, critic: LocalModel, rollout: Rollout, samples: int = 0, **options: object
+) -> Commentary:
     task = options.pop("task", Letters())
     assert isinstance(task, Letters)
     grading = Grading(task, task.reward, SAMPLING)

@@ -77,7 +77,14 @@ def commentate(
     if judge and not all(game.rollout.mask):
         judge, reason = None, "an environment speaks within the row, and the policy cannot finish the episode alone"
     found = loop.commentate(
-        critic, game.rollout, sampler=sampler, chat=policy.chat, sampling=sampling, judge=judge, samples=samples, key=key
+        critic,
+        game.rollout,
+        sampler=sampler,
+        chat=policy.chat,
+        sampling=sampling,
+        judge=judge,
+        samples=samples,
+        key=key,
     )
     view.say(f"{run.name}, {where.name}, {game.title}\n{game.prompt}\n")
     view.say(_table(found, [policy.chat.decode([token], special=True) for token in found.tokens]))
@@ -106,16 +113,22 @@ def _stage(run: Path, name: str) -> Path:
     """The stage of that name, or the last one with a critic. Raises InputError where there is none."""
     from burnish.core.algorithms import table
 
-    stages = {path.parent.name: path.parent for path in sorted(run.glob("*/stage.json")) if ".old-" not in path.parent.name}
+    stages = {
+        path.parent.name: path.parent for path in sorted(run.glob("*/stage.json")) if ".old-" not in path.parent.name
+    }
     if name and name not in stages:
-        raise InputError(f"there is no stage '{name}' in {run}.{near(name, stages)} Stages: {', '.join(stages) or 'none'}.")
+        raise InputError(
+            f"there is no stage '{name}' in {run}.{near(name, stages)} Stages: {', '.join(stages) or 'none'}."
+        )
     looked = [stages[name]] if name else list(stages.values())
     found = [stage for stage in looked if _has_value(stage / "critic") or _has_value(stage / "model")]
     if found:
         return found[-1]
     unfinished = [stage.name for stage in looked if not (stage / "done.json").exists()]
     if unfinished:
-        raise InputError(f"stage {unfinished[-1]} of {run} is not finished, and leaves its critic at the end: --resume it.")
+        raise InputError(
+            f"stage {unfinished[-1]} of {run} is not finished, and leaves its critic at the end: --resume it."
+        )
     with_critic = ", ".join(known for known, algo in table().items() if algo.needs_critic)
     raise InputError(
         f"{looked[-1] if name else run} was trained without a critic, so nobody can comment. Algorithms with one: {with_critic}."
@@ -196,7 +209,9 @@ def _saved(stage: Path, step: int, episode: int | None) -> Game:
         known = ", ".join(map(str, episodes[:LONG])) + ", ..." * (len(episodes) > LONG)
         raise InputError(f"step {step} has no episode {episode}; it has {known}")
     if len(chosen) > 1:
-        raise InputError(f"episode {episode} is cut into {len(chosen)} rows, and a commentary is on one: choose another")
+        raise InputError(
+            f"episode {episode} is cut into {len(chosen)} rows, and a commentary is on one: choose another"
+        )
     group, rollout = chosen[0]
     parts = "  ".join(f"{part.part} {part.value:g}" for part in rollout.rewards)
     title = f"step {step}, episode {episode} (one of {len(episodes)}): reward {rollout.reward:g} ({parts})"
@@ -289,5 +304,7 @@ def _conclusions(found: Commentary, policy: LocalModel, reason: str, reward_kl: 
     error, noise = found.error
     lines.append(f"V is {error:.2f} off the mean reward (root mean square; {noise:.2f} of it is chance)")
     if reward_kl:
-        lines.append("V also expects the KL penalty that training takes off the reward; the continuations are judged without.")
+        lines.append(
+            "V also expects the KL penalty that training takes off the reward; the continuations are judged without."
+        )
     return lines
