@@ -26,7 +26,7 @@ from evidence.base import Experiment, Numbers, Results
 ALGO = replace(PPO, reward_kl=None)  # the critic then expects the reward that continuations are judged by
 GRADING = Grading(nano.task().with_split("dev"), nano.TINY.reward, nano.TINY.rl.sampling)
 STEPS = {"half": 15, "full": 30, "schooled": 15}
-SCHOOL = 60
+SCHOOL = 50
 """More steps of rollouts for the critic of "schooled", whose policy stands still meanwhile."""
 LAMBDAS = (1.0, 0.95, 0.8, 0.5, 0.0)
 PLANTS, SAMPLES = 20, 16  # mistakes of each kind, continuations of each state
@@ -60,8 +60,8 @@ class Commentator(Experiment):
     question = """Does the critic of PPO know which token lost? Into right completions of `nano` on the largest of four numbers
     one wrong digit is planted, in the answer or in the thought (the policy then plays on, and ends wrong): is the biggest
     drop of V at that token? And what do bias and variance of its advantages do with lambda?"""
-    expected = """The success rate of the continuations drops most at the planted token, far above chance. The critic's V does so
-    above chance for a wrong answer, and more often before the outcome is known than when the outcome counts, which is its
+    expected = """The success rate of the continuations drops most at the planted token, far above chance. The critic's V
+    does so above chance for a wrong answer, and more often before the outcome is known than when the outcome counts, which is its
     largest surprise. Thoughts are harder than answers. More rollouts for the critic help; after thirty steps of the policy
     the critic is no better than after fifteen, because it hardly sees mistakes any more (three completions had been looked
     at while the command was built, and showed that). With lambda falling from 1 to 0 variance falls and bias grows."""
@@ -135,7 +135,7 @@ def _changed(pair: Pair, tokens: tuple[int, ...], place: int, *names: int) -> tu
     """The tokens up to and with ``place``, where another digit stands now."""
     was = int(pair.policy.chat.decode([tokens[place]]))
     digit = (was + 1 + keys.derive(pair.key, *names) % 9) % 10
-    return (*tokens[:place], int(pair.policy.chat.tokenizer.convert_tokens_to_ids(str(digit))))
+    return (*tokens[:place], pair.policy.chat.tokenizer.get_vocab()[str(digit)])
 
 
 @dataclass(frozen=True)
@@ -252,11 +252,11 @@ def _credit(
         for episode, (c, verdict) in enumerate(zip(rows, judge(rows), strict=True))
     ]  # fmt: skip
     batch = collate(rollouts)
-    assert batch.token_rewards is not None
-    batch = replace(batch, values=pair.critic.forward(batch).heads["value"].double())
-    assert batch.values is not None
-    estimates = {lam: GAE(1.0, lam)(batch, batch.token_rewards, {})[:, place].tolist() for lam in LAMBDAS}
-    return estimates, (batch.values[:, place + 1] - batch.token_rewards.sum(1)).tolist()
+    values, rewards = pair.critic.forward(batch).heads["value"].double(), batch.token_rewards
+    assert rewards is not None
+    batch = replace(batch, values=values)
+    estimates = {lam: GAE(1.0, lam)(batch, rewards, {})[:, place].tolist() for lam in LAMBDAS}
+    return estimates, (values[:, place + 1] - rewards.sum(1)).tolist()
 
 
 def _variance(values: Sequence[float]) -> float:
@@ -305,7 +305,8 @@ def _lambdas(results: Results) -> str:
     errors = ", ".join(f"{v} {tables.interval(results.values(v, 'critic_error'), 2)}" for v in results)
     return (
         f"GAE for a given state and token, over {CONTINUATIONS} continuations of each of {PREFIXES} such pairs. The bias is "
-        "that of A + V(s) as an estimate of Q(s, a): at lambda 1 it is 0 by definition. The squared bias is corrected for "
+        "that of A + V(s) as an estimate of Q(s, a): at lambda 1 it is 0 by definition, as is the variance at lambda 0, where V "
+        "after the token is all there is. The squared bias is corrected for "
         f"noise and may come out below 0. V is off the mean reward by (root mean square): {errors}.\n\n"
         + tables.table(header, rows)
     )

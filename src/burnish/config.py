@@ -42,9 +42,13 @@ NAMED: dict[Any, Names] = {}
 """``{type: names}`` for fields of that type. Searched by equality: an annotation with metadata cannot be hashed."""
 
 
-def named(type_: Any, lookup: Callable[[str], Any]) -> None:
-    """Let fields of ``type_`` be given by name. ``lookup`` raises InputError for a name that does not exist."""
-    NAMED[type_] = Names(lookup)
+def named(type_: Any, lookup: Callable[[str], Any], classes: Sequence[Any] = ()) -> None:
+    """Let fields of ``type_`` be given by name. ``lookup`` raises InputError for a name that does not exist.
+
+    ``classes`` are dataclasses whose values have the type though they are no subclasses of it (it is a protocol): ``kind``
+    picks one, so that a recorded value can be read back.
+    """
+    NAMED[type_] = Names(lookup, classes=tuple(classes))
 
 
 def functions(type_: Any, called: str, module: ModuleType) -> None:

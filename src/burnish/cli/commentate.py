@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RUN = "run.json"
 BAR = 12  # characters
+NARROW = 0.1  # values that differ by less do not fill the bar
 LONG = 40  # episodes named in an error
 
 
@@ -129,10 +130,9 @@ def _stage(run: Path, name: str) -> Path:
         raise InputError(
             f"stage {unfinished[-1]} of {run} is not finished, and leaves its critic at the end: --resume it."
         )
-    with_critic = ", ".join(known for known, algo in table().items() if algo.needs_critic)
-    raise InputError(
-        f"{looked[-1] if name else run} was trained without a critic, so nobody can comment. Algorithms with one: {with_critic}."
-    )
+    known = ", ".join(each for each, algo in table().items() if algo.needs_critic)
+    where = looked[-1] if name else run
+    raise InputError(f"{where} was trained without a critic, so nobody can comment. Algorithms with one: {known}.")
 
 
 def _has_value(directory: Path) -> bool:
@@ -222,12 +222,12 @@ def _typed(prompt: str, answer: str, sampler: Any, sampling: Any, key: int, grad
     """A completion that the policy gives to a prompt now."""
     from burnish.engines.decode import generate
     from burnish.loops.episodes import checked
-    from burnish.types import Example, Rollout
+    from burnish.types import Example, Reward, Rollout
 
     example = Example(({"role": "user", "content": prompt},), answer or None)
     tokens = sampler.model.chat.encode_prompt(example.messages)
     reply = generate(sampler, [tokens], sampling, key)[0]
-    rewards = ()
+    rewards: Reward = ()
     if grading and answer:
         try:
             rewards = checked(grading.reward(example, [reply])[0], reply)
@@ -250,8 +250,10 @@ def _table(found: Commentary, pieces: list[str]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for column in ("token", "V", "", *(["success", "95% interval"] if found.outcome else []), ""):
-        table.add_column(column, justify="right" if column in ("token", "V", "success") else "left", no_wrap=True)
+    judged = ["mean reward"] * _graded(found) + ["success", "95% interval"] if found.outcome else []
+    for column in ("token", "V", "", *judged, ""):
+        left = column in ("", "95% interval")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
     low, high = min(0.0, *found.values), max(found.values)
     lines = ["(prompt)", *(repr(piece) for piece in pieces)]
     states = {0: 0} | {place + 1: k + 1 for k, place in enumerate(found.places)}
@@ -262,7 +264,7 @@ def _table(found: Commentary, pieces: list[str]) -> Table:
             continue
         mark = _mark(found, number - 1)
         value = found.values[k]
-        cells = [Text(token), Text(f"{value:.2f}"), Text(_bar(value, low, high), style="cyan"), *_rate(found, k)]
+        cells = [Text(token), Text(_number(value)), Text(_bar(value, low, high), style="cyan"), *_rate(found, k)]
         table.add_row(*cells, Text(mark, style="bold red"), style="bold" if mark else "")
     return table
 
@@ -273,9 +275,17 @@ def _rate(found: Commentary, k: int) -> list[Any]:
     if found.outcome is None:
         return []
     if k == len(found.estimates):
-        return [Text(f"{found.outcome.success:.2f}"), Text("the outcome", style="dim")]
-    low, high = found.estimates[k].interval
-    return [Text(f"{found.estimates[k].rate:.2f}"), Text(f"[{low:.2f}, {high:.2f}]", style="dim")]
+        reward, rate, said = found.outcome.reward, float(found.outcome.success), "the outcome"
+    else:
+        estimate = found.estimates[k]
+        reward, rate, said = estimate.reward, estimate.rate, "[{:.2f}, {:.2f}]".format(*estimate.interval)
+    return [*[Text(f"{reward:.2f}")] * _graded(found), Text(f"{rate:.2f}"), Text(said, style="dim")]
+
+
+def _graded(found: Commentary) -> bool:
+    """Whether a reward says more than success or failure: then the mean reward is what V is to be compared with."""
+    verdicts = [verdict for estimate in found.estimates for verdict in estimate.verdicts]
+    return any(verdict.reward != verdict.success for verdict in verdicts)
 
 
 def _mark(found: Commentary, token: int) -> str:
@@ -284,8 +294,12 @@ def _mark(found: Commentary, token: int) -> str:
     return f"◀ biggest drop of {' and '.join(blamed)}" if blamed else ""
 
 
+def _number(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no minus in front of a zero
+
+
 def _bar(value: float, low: float, high: float) -> str:
-    eighths = round(8 * BAR * (value - low) / ((high - low) or 1.0))
+    eighths = round(8 * BAR * (value - low) / max(high - low, NARROW))
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
@@ -294,7 +308,7 @@ def _conclusions(found: Commentary, policy: LocalModel, reason: str, reward_kl: 
         if drop is None:
             return "never falls"
         piece = policy.chat.decode([found.tokens[drop.token]], special=True)
-        return f"falls most at token {drop.token + 1}, {piece!r}: {drop.before:.2f} -> {drop.after:.2f}"
+        return f"falls most at token {drop.token + 1}, {piece!r}: {_number(drop.before)} -> {_number(drop.after)}"
 
     lines = ["", f"what the critic expects {told(found.value_drop)}"]
     if found.outcome is None:
