@@ -42,9 +42,13 @@ NAMED: dict[Any, Names] = {}
 """``{type: names}`` for fields of that type. Searched by equality: an annotation with metadata cannot be hashed."""
 
 
-def named(type_: Any, lookup: Callable[[str], Any]) -> None:
-    """Let fields of ``type_`` be given by name. ``lookup`` raises InputError for a name that does not exist."""
-    NAMED[type_] = Names(lookup)
+def named(type_: Any, lookup: Callable[[str], Any], classes: Sequence[Any] = ()) -> None:
+    """Let fields of ``type_`` be given by name. ``lookup`` raises InputError for a name that does not exist.
+
+    ``classes`` are dataclasses whose values have the type though they are no subclasses of it (it is a protocol): ``kind``
+    picks one, so that a recorded value can be read back.
+    """
+    NAMED[type_] = Names(lookup, classes=tuple(classes))
 
 
 def functions(type_: Any, called: str, module: ModuleType) -> None:
@@ -106,7 +110,12 @@ def from_yaml(config: C, path: str | Path) -> C:
         return config
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}: a configuration is a mapping of keys to values.")
-    return _apply(config, _entries(content))
+    return from_record(config, content)
+
+
+def from_record(config: C, record: Mapping[str, Any]) -> C:
+    """The configuration with a nested mapping, such as :func:`plain` writes, applied to it. Raises InputError."""
+    return _apply(config, _entries(record))
 
 
 def plain(config: Any, key: str = "config") -> Any:

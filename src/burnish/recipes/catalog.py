@@ -46,7 +46,7 @@ def get(name: str) -> Recipe:
     from burnish.tasks.checks import Generated
 
     config.named(algorithms.Algorithm, algorithms.get)
-    config.named(Generated, tasks.get)
+    config.named(Generated, tasks.get, tasks.CLASSES)
     config.functions(aggregate.Aggregate, "aggregate", aggregate)
     config.functions(kl.Estimator, "estimator", kl)
     config.functions(kl.Anchor, "anchor", kl)

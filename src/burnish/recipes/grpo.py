@@ -33,6 +33,7 @@ from burnish.engines.optim import Schedule
 from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
+from burnish.loops.commentate import Grading
 from burnish.loops.evaluate import EvalConfig, Measured, evaluate
 from burnish.loops.rl import RLConfig, rl
 from burnish.recipes.generic import context_length
@@ -40,7 +41,7 @@ from burnish.rewards.function import UserReward, load_function
 from burnish.run import Artifact, Run
 from burnish.tasks.checks import Generated
 from burnish.tasks.userdata import UserTask, parts
-from burnish.types import Example, Sampling, Task
+from burnish.types import Example, Sampling
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def main(run: Run, s: Grpo) -> Artifact:
     return tuned
 
 
-def tasks(s: Grpo, reward: UserReward | None) -> tuple[Task, Measured | None, Measured | None]:
+def tasks(s: Grpo, reward: UserReward | None) -> tuple[Measured, Measured | None, Measured | None]:
     """(prompts to train on, prompts to measure on during training, prompts to measure on before and after)."""
     if bool(s.data) == (s.task is not None):
         given = "both data and task" if s.data else "no prompts to train on"
@@ -89,6 +90,13 @@ def tasks(s: Grpo, reward: UserReward | None) -> tuple[Task, Measured | None, Me
         return s.task, s.task.with_split("dev"), s.task.with_split("test")
     train, heldout = parts(partial(UserTask, grader=reward), s.data, s.heldout)
     return train, heldout, heldout
+
+
+def grading(s: Grpo) -> Grading:
+    """How the run judges its completions, for whoever looks at them later. Raises InputError where its files are gone."""
+    reward = load_function(s.reward) if s.reward else None
+    train, _, _ = tasks(s, reward)
+    return Grading(train, reward or train.reward, s.rl.sampling, reward_kl=s.algo.reward_kl is not None)
 
 
 def check(data: UserTask, model: Path) -> None:

@@ -33,6 +33,7 @@ from burnish.engines.lora import LoRA
 from burnish.engines.optim import AdamW, Schedule
 from burnish.engines.pretrained import resolve
 from burnish.loops import report
+from burnish.loops.commentate import Grading
 from burnish.loops.evaluate import EvalConfig, evaluate
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.rl import RLConfig, rl
@@ -80,6 +81,11 @@ def main(run: Run, s: R1Zero) -> Artifact:
     after = run.stage(evaluate, "3-after", zero, test, cfg=s.eval)
     report.learned(run, zero, before, after, stage="2-r1-zero")
     return zero
+
+
+def grading(s: R1Zero) -> Grading:
+    """How the run judges its completions, for whoever looks at them later."""
+    return Grading(s.task, s.reward, s.rl.sampling, reward_kl=s.algo.reward_kl is not None)
 
 
 _NANO = Engine(dtype="float32", optimizer=AdamW(weight_decay=0.01))

@@ -9,6 +9,7 @@ from burnish.errors import unknown
 from burnish.tasks.arithmetic import KINDS, Arithmetic
 from burnish.tasks.checks import Generated
 from burnish.tasks.countdown import Countdown
+from burnish.tasks.mixture import Mixture
 
 TASKS: dict[str, Callable[..., Generated]] = {
     "arithmetic": partial(Arithmetic, kinds=KINDS, numbers=2),
@@ -19,6 +20,8 @@ TASKS: dict[str, Callable[..., Generated]] = {
     "compare": partial(Arithmetic, kinds=("compare",), numbers=2),
     "countdown": Countdown,
 }
+CLASSES = (Arithmetic, Countdown, Mixture)
+"""What a task in a configuration may be."""
 
 
 def get(name: str) -> Generated:
