@@ -139,7 +139,7 @@ class Algorithms(Experiment):
                 tables.table(header, rows),
                 tables.paragraph(
                     f"Accuracy after is on 200 problems of the test split (the base has {before}); on the way it is on 100 of "
-                    "the dev split, the mean of its values every 5 steps, so higher is faster. Both are means over seeds with 95% "
+                    "the dev split, the mean of its values every 5 steps: higher is faster. Both are means over seeds with 95% "
                     "t-intervals over seeds: how much another seed would change, with the base and the problems as they are. "
                     "An interval may reach beyond 1. Seconds are those of rollouts and updates on one core. Models are "
                     "policy (p), critic (c) and reference (r). Peak memory is the whole process's, Python and torch "
