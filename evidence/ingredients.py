@@ -105,9 +105,11 @@ class Ingredients(Experiment):
         return "\n\n".join(
             [
                 tables.table(header, rows),
-                "Accuracy after is on 200 problems of the test split, at half on 100 of the dev split, after "
-                f"{half:.0f} batches. Max KL is the largest `kl/ref` of a step, in nats per token. Means over seeds with "
-                "95% t-intervals over seeds.",
+                tables.paragraph(
+                    "Accuracy after is on 200 problems of the test split, at half on 100 of the dev split, after "
+                    f"{half:.0f} batches. Max KL is the largest `kl/ref` of a step, in nats per token. Means over seeds with "
+                    "95% t-intervals over seeds."
+                ),
                 "The effect of taking an ingredient away, seed by seed against full PPO (paired differences, 95% t-interval):",
                 tables.table(columns, effects),
                 "A sign counts as seen where the interval excludes 0; an expected 0 holds where it does not. Each line is one "

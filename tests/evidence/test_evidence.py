@@ -173,6 +173,7 @@ def test_verdicts() -> None:
     assert tables.verdict(up, 1) == "as expected" and tables.verdict(up, -1) == "contrary"
     assert tables.verdict(flat, 0) == "as expected" and tables.verdict(flat, 1) == "undecided"
     assert tables.verdict(up, 0) == "a difference"
+    assert tables.verdict([0.0], 0) == "one seed"
 
 
 def test_pairs_are_of_the_same_seed() -> None:
@@ -194,11 +195,10 @@ def test_every_algorithm_of_the_table_has_its_cells_and_its_row() -> None:
     results = Results({v: cells("algorithms", v, [numbers, numbers]) for v in experiment.variants})
     text = pages.body(experiment, results, "figures/algorithms.svg")
     for variant in experiment.variants:
-        assert (
-            f"| [{variant.replace('_', '-')}](algorithms/{variant.replace('_', '-')}.md) | .800 [.800, .800] | 2 |"
-            in text
-        )
-    assert "20 cells" not in text and f"{2 * len(experiment.variants)} cells, seeds 0, 1, code `c0de`" in text
+        name = variant.replace("_", "-")
+        row = f"| [{name}](algorithms/{name}.md) | .800 [.800, .800] | .700 [.700, .700] | 2 |"
+        assert row in text
+    assert f"{2 * len(experiment.variants)} cells, seeds 0, 1, code `c0de`" in text
     drawn = experiment.plot(results)
     assert drawn is not None and ElementTree.fromstring(drawn).tag.endswith("svg")
 
