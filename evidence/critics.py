@@ -30,6 +30,7 @@ from burnish.loops.fit import fit
 from burnish.loops.rl import RLConfig, rl
 from burnish.loops.update import CriticConfig
 from burnish.recipes.r1_zero import SCALES
+from burnish.rewards.base import RewardFunction
 from burnish.run import Artifact, Run
 from burnish.stage import Stage
 from burnish.tasks.arithmetic import Arithmetic
@@ -121,7 +122,7 @@ class Critics(Experiment):
         if variant == "random":
             return Path(run.stage(random_head, "critic", base))
         if variant == "reward-model":
-            return Path(run.stage(reward_model, "critic", base, steps=steps))
+            return Path(run.stage(reward_model, "critic", base, reward=NANO.reward, steps=steps))
         return None
 
     def report(self, results: Results) -> str:
@@ -183,10 +184,10 @@ def random_head(stage: Stage, model: Path) -> Path:
     return stage.export(critic)
 
 
-def reward_model(stage: Stage, model: Path, *, steps: int) -> Path:
+def reward_model(stage: Stage, model: Path, *, reward: RewardFunction, steps: int) -> Path:
     """A stage: the model with a value head, both regressed to the outcomes of its own rollouts. The policy never moves."""
     cfg = replace(_RL, steps=1, schedule=Schedule(0.0), critic=replace(_CRITIC, pretrain=steps), eval_every=0)
-    rl(stage, model, TASK, reward=NANO.reward, algo=_OUTCOME, cfg=cfg)
+    rl(stage, model, TASK, reward=reward, algo=_OUTCOME, cfg=cfg)
     return stage.directory / "critic"
 
 

@@ -44,7 +44,7 @@ TASK = Arithmetic(kinds=("largest",), numbers=4, low=0, high=9, style="think")
 OTHER = replace(TASK, kinds=("sort",))
 REWARD: Composable = Accuracy() + 0.5 * Format()
 HIGHEST = 1.5
-THRESHOLD = 0.75
+THRESHOLD = 0.95
 """The held-out reward, as a share of the highest, at which runs are compared."""
 GAMMA = 1.0
 
