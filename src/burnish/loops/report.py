@@ -157,22 +157,23 @@ def rehearse(stage: Stage, model: LocalModel, task: Task, reward: RewardFunction
 
 def rehearsal_summary(groups: Sequence[Group]) -> str:
     """Mean reward, base rate (the share of completions at the best reward seen, if that is above the worst), and the share
-    of groups whose rewards are all equal.
+    of groups whose rewards are all equal. Single completions are compared with each other: all prompts are one group.
     """
     rewards = [g.scores for g in groups]
     flat = [r for group in rewards for r in group]
-    equal = sum(max(group) - min(group) < 1e-12 for group in rewards)
+    compared = rewards if len(flat) > len(groups) else [flat]
+    equal = sum(max(group) - min(group) < 1e-12 for group in compared)
     best, worst = max(flat), min(flat)
     rate = (
         f"{sum(r >= best - 1e-12 for r in flat) / len(flat):.2f}" if best > worst else "unknown: all rewards are equal"
     )
     verdict = ""
-    if equal == len(groups):
+    if equal == len(compared):
         verdict = (
             "\nEvery group has equal rewards, so there is nothing to learn from: choose easier prompts, a larger group, "
             "or a reward with partial credit."
         )
     return (
         f"\nmean reward {sum(flat) / len(flat):.3f}, best {best:.3f}; base rate (share at the best reward) {rate}; "
-        f"groups with zero variance {equal}/{len(groups)}{verdict}"
+        f"groups with zero variance {equal}/{len(compared)}{verdict}"
     )

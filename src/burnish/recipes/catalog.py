@@ -18,7 +18,9 @@ RECIPES = {
     "r1-zero": "burnish.recipes.r1_zero",
     "sft": "burnish.recipes.sft",
     "grpo": "burnish.recipes.grpo",
+    "ppo": "burnish.recipes.ppo",
     "maze": "burnish.recipes.maze",
+    "maze-rl": "burnish.recipes.maze_rl",
     "gridworld": "burnish.recipes.gridworld",
 }
 """``{name: module}``."""

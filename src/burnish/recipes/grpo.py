@@ -35,6 +35,7 @@ from burnish.errors import InputError
 from burnish.loops import report
 from burnish.loops.commentate import Grading
 from burnish.loops.evaluate import EvalConfig, Measured, evaluate
+from burnish.loops.fit import Examples
 from burnish.loops.rl import RLConfig, rl
 from burnish.recipes.generic import context_length
 from burnish.rewards.function import UserReward, load_function
@@ -59,21 +60,32 @@ class Grpo:
 
 
 def main(run: Run, s: Grpo) -> Artifact:
+    return train(run, s)
+
+
+def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Examples | None = None) -> Artifact:
+    """The program of every online recipe for your own prompts: check, measure, train, measure again.
+
+    ``critic`` and ``pretraining`` are what some algorithms need besides (see :func:`burnish.loops.rl.rl`).
+    """
     reward = load_function(s.reward) if s.reward else None
-    train, during, test = tasks(s, reward)
+    prompts, during, test = tasks(s, reward)
     base = resolve(s.model)
-    for part in (train, test):
+    for part in (prompts, test):
         if isinstance(part, UserTask):
             check(part, base)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measure = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
     before = run.stage(evaluate, "0-before", base, test, cfg=measure) if measure.n else None
-    tuned: Artifact = run.stage(rl, "1-rl", base, train, algo=s.algo, cfg=cfg, reward=reward, heldout=during)
+    tuned: Artifact = run.stage(
+        rl, "1-rl", base, prompts, algo=s.algo, cfg=cfg, reward=reward, heldout=during, critic=critic,
+        pretraining=pretraining,
+    )  # fmt: skip
     if before:
         after = run.stage(evaluate, "2-after", tuned, test, cfg=measure)
         report.learned(run, tuned, before, after, stage="1-rl")
     else:
-        report.say_next(run, tuned, train[0].messages[-1]["content"])
+        report.say_next(run, tuned, prompts[0].messages[-1]["content"])
     return tuned
 
 
@@ -81,7 +93,10 @@ def tasks(s: Grpo, reward: UserReward | None) -> tuple[Measured, Measured | None
     """(prompts to train on, prompts to measure on during training, prompts to measure on before and after)."""
     if bool(s.data) == (s.task is not None):
         given = "both data and task" if s.data else "no prompts to train on"
-        raise InputError(f"grpo has {given}: add either data=FILE (JSONL, JSON or Parquet with prompts) or task=NAME.")
+        recipe = type(s).__name__.lower()
+        raise InputError(
+            f"{recipe} has {given}: add either data=FILE (JSONL, JSON or Parquet with prompts) or task=NAME."
+        )
     if s.task is not None:
         if s.heldout is not None:
             raise InputError(

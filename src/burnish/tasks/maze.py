@@ -37,9 +37,11 @@ class MazeTask:
         checks.check_choice("style", self.style, tuple(STYLES))
         if self.size < 1:
             raise InputError("a maze needs size >= 1")
-        moves = len(_shortest(self.grid))
-        if self.cap < moves:
-            raise InputError(f"the goal is {moves} moves from the start: cap={self.cap} does not reach it")
+        path = _shortest(self.grid, self.grid.goal)
+        if path is None:
+            raise InputError("the goal of this grid cannot be reached from its start")
+        if self.cap < len(path):
+            raise InputError(f"the goal is {len(path)} moves from the start: cap={self.cap} does not reach it")
 
     @property
     def max_turns(self) -> int:
@@ -59,6 +61,20 @@ class MazeTask:
         """Not for single completions: raises InputError. The environment pays every move."""
         raise InputError("a maze is played move by move: it is rewarded by its env, not by one completion")
 
+    def conversation(self, cell: int) -> tuple[Message, ...] | None:
+        """What is said on a shortest way from the start to ``cell`` on which nothing slips; None where no way leads there."""
+        path = _shortest(self.grid, cell)
+        if path is None:
+            return None
+        here, said = self.grid.start, [_says(self.grid, self.style, self.grid.start)]
+        for move in path:
+            here = int(self.grid.neighbours[here, move])
+            said += [
+                {"role": "assistant", "content": STYLES[self.style][move]},
+                _says(self.grid, self.style, here),
+            ]
+        return tuple(said)
+
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:  # noqa: ARG002
         """{"success": whether the episode ended in the goal}."""
         return {"success": float(completion.messages[-1] == _says(self.grid, self.style, self.grid.goal))}
@@ -70,7 +86,7 @@ class MazeTask:
         """
         still = replace(self, grid=replace(self.grid, slip=0.0))
         names = STYLES[self.style]
-        path = [names[move] for move in _shortest(self.grid)]
+        path = [names[move] for move in _shortest(self.grid, self.grid.goal) or ()]
         paid = self.grid.goal_reward + len(path) * self.grid.step_reward
         for texts, wanted in ((path, 1.0), (path[:-1], 0.0), (["", *path[:-1]], 0.0)):
             success, total = still._play(texts)
@@ -87,6 +103,39 @@ class MazeTask:
             said += [{"role": "assistant", "content": text}, *answer]
             total += sum(part.value for part in reward)
         return self.measure(self[0], Completion((), " ".join(texts), tuple(said), "eos"))["success"], total
+
+
+@dataclass(frozen=True)
+class RandomWalks:
+    """Supervised rows: ``size`` episodes of ``task`` in which every permitted move is as likely, whether they arrive or not.
+
+    They teach how a maze is talked to and which moves are permitted, and nothing about where the goal is.
+    """
+
+    task: MazeTask
+    seed: int = 0
+    size: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise InputError("random walks need size >= 1")
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Example:
+        checks.check_index(index, self.size)
+        key = derive("random walk", self.seed, index)
+        env, names = self.task.env(self.task[0]), STYLES[self.task.style]
+        said = list(env.reset(key))
+        for luck in uniforms(key, self.task.cap):
+            permitted = np.flatnonzero(env.grid.permitted[env.cell])
+            move = names[permitted[int(luck * len(permitted))]]
+            answer, _, done, _ = env.step(move)
+            said += [{"role": "assistant", "content": move}, *answer]
+            if done:
+                break
+        return Example(tuple(said[:-1]))  # a row ends with the assistant, not with what the world has to say to it
 
 
 @dataclass
@@ -141,15 +190,12 @@ def _says(grid: Grid, style: str, cell: int) -> Message:
     return {"role": "user", "content": f"you are at r{row}c{column}; {rest}"}
 
 
-def _shortest(grid: Grid) -> list[int]:
-    """The moves of a shortest path from the start to the goal that enters no other cell that ends the episode.
-
-    Raises InputError where there is none.
-    """
+def _shortest(grid: Grid, target: int) -> list[int] | None:
+    """The moves of a shortest path from the start to ``target`` that enters no other cell that ends the episode, if any."""
     waiting, seen = [(grid.start, list[int]())], {grid.start}
     while waiting:
         cell, path = waiting.pop(0)
-        if cell == grid.goal:
+        if cell == target:
             return path
         if grid.terminal[cell]:
             continue
@@ -158,4 +204,4 @@ def _shortest(grid: Grid) -> list[int]:
             if near not in seen:
                 seen.add(near)
                 waiting.append((near, [*path, move]))
-    raise InputError("the goal of this grid cannot be reached from its start")
+    return None
