@@ -60,7 +60,8 @@ class Commentator(Experiment):
     question = """Does the critic of PPO know which token lost? Into right completions of `nano` on the largest of four numbers
     one wrong digit is planted, in the answer or in the thought (the policy then plays on, and ends wrong): is the biggest
     drop of V at that token? And what do bias and variance of its advantages do with lambda?"""
-    expected = """The success rate of the continuations drops most at the planted token, far above chance. The critic's V does so
+    expected = """The success rate of the continuations drops most at the planted token, far above chance. The
+    critic's V does so
     above
     chance for a wrong answer, and more often before the outcome is known than when the outcome counts, which is its
     largest surprise. Thoughts are harder than answers. More rollouts for the critic help; after thirty steps of the
