@@ -114,13 +114,14 @@ def rl(
             measured = time.perf_counter()
             groups, draws = _fresh(stage, sampler, models, task, grade, algo, cfg, state)
             rolled = time.perf_counter()
-            batch = algo.credit(annotate(_collate(groups, cfg), algo, models, cfg), state.algo)
+            annotated = annotate(_collate(groups, cfg), algo, models, cfg)
+            batch = algo.credit(annotated, state.algo)
             if first := state.step == begun:
                 report.first_example(stage, policy, batch)
             with ExitStack() as critical:
                 metrics, seen = Update(models, algo, cfg, state.step, stage, text).run(batch, critical)
                 drawn = draws - state.draws
-                state = _advance(state, draws, algo, batch, metrics)
+                state = _advance(state, draws, algo, annotated, metrics)
                 if cfg.refresh_reference and state.step % cfg.refresh_reference == 0 and models.reference:
                     models.reference.refresh(policy)
                 times = {
