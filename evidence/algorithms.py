@@ -145,7 +145,7 @@ class Algorithms(Experiment):
                     "policy (p), critic (c) and reference (r). Peak memory is the whole process's, Python and torch "
                     "included. Max KL is the largest `kl/ref` of a step in nats per token, where there is a reference."
                 ),
-                "Settings other than the common ones, chosen on the dev split with seed 100:",
+                "Settings other than the common ones. Where a constant differs from the table, dev and seed 100 chose it:",
                 "\n".join(notes),
             ]
         )
