@@ -43,12 +43,14 @@ def parts(scale: object) -> list[tuple[str, float]]:
 
 
 def test_from_base_model_to_report(tmp_path: Path) -> None:
-    settings = config.apply(SCALES["tiny"], SHORT)
+    """At a rate of zero, what comes out of the last stage shows what went into it."""
+    settings = config.apply(SCALES["tiny"], [*SHORT, "rl.schedule.lr=0"])
     screen = Console(record=True, width=100, file=io.StringIO())
     opened = Run.open(tmp_path / "r", recipe="r1-zero", scale="tiny", config=settings, seed=0, view=View(screen))
     with opened as run:
         model = main(run, settings)
-    assert Path(model, "model.safetensors").exists()
+    base = tmp_path / "r" / "0-pretrain" / "model" / "model.safetensors"
+    assert Path(model, "model.safetensors").read_bytes() == base.read_bytes()
     text = screen.export_text()
     for words in ("held out, n = 8", "accuracy_strict", "reward, step by step", "before", "burnish chat"):
         assert words in text
