@@ -60,14 +60,11 @@ class Commentator(Experiment):
     question = """Does the critic of PPO know which token lost? Into right completions of `nano` on the largest of four numbers
     one wrong digit is planted, in the answer or in the thought (the policy then plays on, and ends wrong): is the biggest
     drop of V at that token? And what do bias and variance of its advantages do with lambda?"""
-    expected = """The success rate of the continuations drops most at the planted token, far above chance. The
-    critic's V does so
-    above
-    chance for a wrong answer, and more often before the outcome is known than when the outcome counts, which is its
-    largest surprise. Thoughts are harder than answers. More rollouts for the critic help; after thirty steps of the
-    policy the critic is no better than after fifteen, because it hardly sees mistakes any more (three completions had
-    been looked at while the command was built, and showed that). With lambda falling from 1 to 0 variance falls and bias
-    grows."""
+    expected = """The success rate of the continuations drops most at the planted token, far above chance. The critic's V
+    does so above chance for a wrong answer, and more often before the outcome is known than when the outcome counts, which
+    is its largest surprise. Thoughts are harder than answers. More rollouts for the critic help; after thirty steps of the
+    policy the critic is no better than after fifteen, because it hardly sees mistakes any more (three completions had been
+    looked at while the command was built, and showed that). With lambda falling from 1 to 0 variance falls and bias grows."""
 
     @property
     def variants(self) -> Sequence[str]:
@@ -308,10 +305,9 @@ def _lambdas(results: Results) -> str:
     errors = ", ".join(f"{v} {tables.interval(results.values(v, 'critic_error'), 2)}" for v in results)
     return (
         f"GAE for a given state and token, over {CONTINUATIONS} continuations of each of {PREFIXES} such pairs. The bias is "
-        "that of A + V(s) as an estimate of Q(s, a): at lambda 1 it is 0 by definition, as is the variance at lambda 0, "
-        "where V after the token is all there is. The squared bias is corrected for "
-        f"noise and may come out below 0. V is off the mean reward by (root mean square): {errors}.\n\n"
-        + tables.table(header, rows)
+        "that of A + V(s) as an estimate of Q(s, a): at lambda 1 it is 0 by definition, as is the variance at lambda 0, where "
+        "V after the token is all there is. The squared bias is corrected for noise and may come out below 0. "
+        f"V is off the mean reward by (root mean square): {errors}.\n\n" + tables.table(header, rows)
     )
 
 

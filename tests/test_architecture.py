@@ -50,6 +50,8 @@ ELSEWHERE = {
     # The name test_maze is that of the recipe's tests.
     "tasks/maze": "tasks/test_maze_task.py",
     "recipes/catalog": "recipes/test_grpo.py",
+    # The name test_commentate is that of the loop's tests.
+    "cli/commentate": "cli/test_commentate_command.py",
 }
 """Modules without a test module of their own name, and the test module that exercises them."""
 

@@ -43,10 +43,8 @@ NAMED: dict[Any, Names] = {}
 
 
 def named(type_: Any, lookup: Callable[[str], Any], classes: Sequence[Any] = ()) -> None:
-    """Let fields of ``type_`` be given by name. ``lookup`` raises InputError for a name that does not exist.
-
-    ``classes`` are dataclasses whose values have the type though they are no subclasses of it (it is a protocol): ``kind``
-    picks one, so that a recorded value can be read back.
+    """Let fields of ``type_`` be given by name (``lookup`` raises InputError for one that does not exist), or as one of the
+    dataclasses ``classes`` by ``kind``: for a protocol, of which they are no subclasses.
     """
     NAMED[type_] = Names(lookup, classes=tuple(classes))
 
@@ -110,12 +108,7 @@ def from_yaml(config: C, path: str | Path) -> C:
         return config
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}: a configuration is a mapping of keys to values.")
-    return from_record(config, content)
-
-
-def from_record(config: C, record: Mapping[str, Any]) -> C:
-    """The configuration with a nested mapping, such as :func:`plain` writes, applied to it. Raises InputError."""
-    return _apply(config, _entries(record))
+    return _apply(config, _entries(content))
 
 
 def plain(config: Any, key: str = "config") -> Any:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
 
 from burnish import config
 from burnish.cli import main
+from burnish.cli.commentate import _grading, recorded
 from burnish.recipes import catalog
 
 Captured = pytest.CaptureFixture[str]
@@ -54,15 +56,35 @@ def row(run: Path, step: int, place: int) -> dict[str, object]:
     return pq.read_table(run / "2-r1-zero" / "rollouts" / f"step-{step:06d}.parquet").to_pylist()[place]  # type: ignore[no-any-return]
 
 
+def values_of(text: str) -> list[float]:
+    """The column V, state by state."""
+    found = re.findall(r"^ *\S.*?  +(-?\d\.\d\d) .*(?:\[\d\.\d\d, \d\.\d\d\]|the outcome)", text, re.MULTILINE)
+    return [float(number) for number in found]
+
+
+def test_the_value_is_that_of_the_stages_critic(copy: Path, say: Callable[..., str]) -> None:
+    """A critic that always expects .75 is surprised by the outcome, and by nothing before it."""
+    path = copy / "2-r1-zero" / "critic" / "heads.safetensors"
+    head = load_file(path)
+    save_file({"value.weight": head["value.weight"] * 0, "value.bias": head["value.bias"] * 0 + 0.75}, path)
+    text = say(str(copy), "--samples", "2")
+    reward = row(copy, 2, 0)["reward"]
+    *before, last = values_of(text)
+    assert reward == last == 0.0 and {*before} == {0.75}
+    (line,) = re.findall(r".*the outcome.*", text)
+    assert "◀ biggest drop of V" in line
+    assert f"what the critic expects falls most at token {len(before)}, " in text and ": 0.75 -> 0.00" in text
+
+
 def test_a_rollout_is_commented_on(ppo: Path, say: Callable[..., str]) -> None:
     saved = row(ppo, 2, 0)
     text = say(str(ppo), "--samples", "4")
     assert f"step 2, episode {saved['episode']} (one of 4)" in text
     tokens = saved["token_ids"]
     assert isinstance(tokens, list)
-    numbers = re.findall(r"^ *\S.*?  +(-?\d\.\d\d) .*(?:\[\d\.\d\d, \d\.\d\d\]|the outcome)", text, re.MULTILINE)
+    numbers = values_of(text)
     assert len(numbers) == len(tokens) + 1
-    assert float(numbers[-1]) == pytest.approx(saved["reward"], abs=0.005), "the last state is the outcome"
+    assert numbers[-1] == pytest.approx(saved["reward"], abs=0.005), "the last state is the outcome"
     assert "the success rate of 4 continuations" in text and "off the mean reward" in text
     assert "V also expects the KL penalty" in text, "that of PPO is in the reward"
     assert say(str(ppo), "--samples", "4") == text, "the same command says the same"
@@ -104,8 +126,6 @@ def test_the_reward_is_that_of_the_run_and_not_of_the_scale(copy: Path) -> None:
     record = json.loads((copy / "run.json").read_text())
     record["config"]["task"]["kinds"] = ["sum"]
     (copy / "run.json").write_text(json.dumps(record))
-    from burnish.cli.commentate import _grading
-
     grading, reason = _grading(record)
     assert grading is not None and not reason
     assert grading.task.kinds == ("sum",) and grading.sampling.max_tokens == 6 and grading.reward_kl  # type: ignore[attr-defined]
@@ -176,12 +196,14 @@ def test_a_reward_that_needs_more_than_an_answer_says_so(copy: Path, capsys: Cap
 
 
 @pytest.mark.parametrize("scale", ["tiny", "laptop", "paper"])
-@pytest.mark.parametrize("override", ["algo=ppo", "task=countdown", "algo=vapo algo.reward_kl=KL"])
+@pytest.mark.parametrize(
+    "override", ["algo=ppo", "task=countdown", 'model="größe 😀: [1]\t"', "algo=vapo algo.reward_kl=KL"]
+)
 @pytest.mark.parametrize("recipe", ["r1-zero", "grpo"])
 def test_recorded_settings_are_read_back(recipe: str, scale: str, override: str) -> None:
     """Whatever the scale has: one task, a mixture, none."""
     scales = catalog.get(recipe).SCALES
-    settings = config.apply(scales[scale], override.split())
+    settings = config.apply(scales[scale], override.split(" ") if override.startswith("algo") else [override])
     record = json.loads(json.dumps(config.plain(settings)))
-    assert config.from_record(scales[scale], record) == settings
-    assert config.from_record(scales["tiny"], record) == settings, "even over another scale"
+    assert recorded(scales[scale], record) == settings
+    assert recorded(scales["tiny"], record) == settings, "even over another scale"

@@ -229,6 +229,9 @@ def test_continuations_agree_with_the_completion_up_to_their_place(policy: Local
     fewer = play_on(LocalSampler(policy), policy.chat, rollout, SAMPLING, 2, key=3)
     assert [[c.tokens for c in own[:2]] for own in games] == [[c.tokens for c in own] for own in fewer]
     assert len({c.tokens for c in games[0]}) > 1
+    level = play_on(LocalSampler(policy), policy.chat, game(policy, "ggg"), SAMPLING, 20, key=3)
+    after = [[c.tokens[place:] for c in own] for place, own in enumerate(level)]
+    assert after[0] != after[1] != after[2], "every state has luck of its own"
 
 
 def test_the_limit_holds_for_the_whole_completion(policy: LocalModel) -> None:
@@ -249,6 +252,18 @@ def test_a_stop_string_is_seen_across_the_place(policy: LocalModel) -> None:
         assert all(c.text.find("gf") in (-1, len(c.text) - 2) for c in own)
         assert all((c.finish == "stop") == c.text.endswith("gf") for c in own)
     assert any(c.text == "gf" and c.finish == "stop" for c in games[1])
+
+
+def test_half_a_success_is_none() -> None:
+    @dataclass(frozen=True)
+    class Halves(Letters):
+        def measure(self, example: Example, completion: Completion) -> dict[str, float]:  # noqa: ARG002
+            return {"won": len(completion.tokens) / 2, "other": 1.0}
+
+    task = Halves()
+    judge = Grading(task, task.reward, SAMPLING).judge(task[0])
+    found = judge([Completion((GOOD,) * size, "g" * size, (), "eos") for size in (1, 2, 3)])
+    assert [v.success for v in found] == [False, True, True] and [v.reward for v in found] == [0.5, 1.0, 1.5]
 
 
 # --- rows of other kinds -------------------------------------------------------------------------

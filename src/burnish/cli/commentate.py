@@ -150,7 +150,6 @@ def _has_value(directory: Path) -> bool:
 
 def _grading(record: dict[str, Any]) -> tuple[Grading | None, str]:
     """Task and reward as the recorded configuration says, or None and why they cannot be had."""
-    from burnish import config
     from burnish.recipes import catalog
 
     name, scale = record["recipe"], record["scale"]
@@ -160,10 +159,18 @@ def _grading(record: dict[str, Any]) -> tuple[Grading | None, str]:
     if not hasattr(recipe, "grading") or scale not in recipe.SCALES:
         return None, f"the recipe {name} does not say how a completion is judged"
     try:
-        grading: Grading = recipe.grading(config.from_record(recipe.SCALES[scale], record["config"]))
+        grading: Grading = recipe.grading(recorded(recipe.SCALES[scale], record["config"]))
     except InputError as error:
         return None, f"the reward of the run cannot be had again ({error})"
     return grading, ""
+
+
+def recorded(settings: Any, record: dict[str, Any]) -> Any:
+    """The settings of a run: those of its scale with what run.json says. Raises InputError."""
+    from burnish import config
+
+    given = {key: value for key, value in record.items() if key != config.KIND}
+    return config.apply(settings, [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()])
 
 
 def _models(stage: Path) -> tuple[LocalModel, LocalModel]:
