@@ -60,13 +60,21 @@ def test_an_algorithm_has_its_equation_its_axes_and_its_numbers(name: str, capsy
 def test_a_recipe_has_its_docstring_and_its_scales(name: str, capsys: Captured) -> None:
     text = printed(capsys, "explain", name)
     assert "settings that differ between scales" in text
-    assert ("smollm2-135m" in text) == (name not in ("maze", "gridworld")), "the maze has no language model"
+    assert ("smollm2-135m" in text) == (name not in ("maze", "maze-rl", "gridworld")), "a maze is no place for it"
     assert "``" not in text and ":mod:" not in text
 
 
-def test_a_name_of_two_kinds_is_explained_twice(capsys: Captured) -> None:
-    text = printed(capsys, "explain", "grpo")
-    assert text.index("--- the algorithm grpo ---") < text.index("--- the recipe grpo ---")
+@pytest.mark.parametrize("name", ["grpo", "ppo"])
+def test_a_name_of_two_kinds_is_explained_twice(name: str, capsys: Captured) -> None:
+    text = printed(capsys, "explain", name)
+    assert text.index(f"--- the algorithm {name} ---") < text.index(f"--- the recipe {name} ---")
+    assert f"Use it: burnish run {name} algo={name}" in text
+
+
+@pytest.mark.parametrize("name", sorted(algorithms.table()))
+def test_an_algorithm_is_sent_to_the_recipe_that_has_what_it_needs(name: str, capsys: Captured) -> None:
+    recipe = "ppo" if algorithms.get(name).needs_critic else "grpo"
+    assert f"Use it: burnish run {recipe} algo={name}" in printed(capsys, "explain", name)
 
 
 def test_a_task_shows_three_problems_with_right_replies(capsys: Captured) -> None:

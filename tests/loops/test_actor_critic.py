@@ -88,7 +88,7 @@ def test_six_steps(algo: Algorithm, shared: bool, tmp_path: Path) -> None:
 
 def test_a_critic_learns_the_values_of_a_policy_that_stands_still(tmp_path: Path) -> None:
     """While the critic learns alone the policy is the uniform one, whose values differ from cell to cell."""
-    critic = CriticConfig(Schedule(0.1, shape="cosine", final=0.01), pretrain=60)
+    critic = CriticConfig(Schedule(0.1, shape="cosine", final=0.01), pretrain=40)
     cfg = replace(CONFIG, steps=1, group=128, schedule=Schedule(0.0), critic=critic)
     algo = replace(PPO, advantage=GAE(1.0, 1.0), reward_kl=None)
     policy, values = trained(tmp_path, FORK, MazeTask(FORK, cap=4), algo, cfg)

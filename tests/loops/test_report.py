@@ -51,6 +51,11 @@ def test_the_rehearsal_says_what_there_is_to_learn() -> None:
     assert "nothing to learn from" in report.rehearsal_summary([group(0, 0), group(1, 1)])
 
 
+def test_single_completions_are_compared_with_each_other() -> None:
+    assert "nothing to learn from" not in report.rehearsal_summary([group(0), group(1), group(1)])
+    assert "nothing to learn from" in report.rehearsal_summary([group(1), group(1)])
+
+
 def result(*accuracies: float) -> dict[str, Any]:
     mean = sum(accuracies) / len(accuracies)
     items = [

@@ -9,7 +9,7 @@ import pytest
 
 from burnish.errors import InputError
 from burnish.tabular.worlds import ARROWS, MOVES, SIX_STEPS, STEPS, Grid, open_grid, walled_grid
-from burnish.tasks.maze import MazeTask
+from burnish.tasks.maze import MazeTask, RandomWalks
 from burnish.types import Completion, Example, RewardPart
 
 DECOY = Grid(("S3", ".G"), goal_reward=10.0, step_reward=-0.1)
@@ -134,3 +134,51 @@ def test_what_cannot_be_played() -> None:
     with pytest.raises(IndexError):
         MazeTask(size=3)[3]
     assert len(MazeTask(size=3)) == 3 and MazeTask().max_turns == 6
+
+
+@STYLES
+def test_a_conversation_leads_to_every_cell_by_a_shortest_way(style: str, names: str) -> None:
+    for grid in (SIX_STEPS, replace(SIX_STEPS, slip=0.5)):
+        task, far = MazeTask(grid, style=style), grid.distances(grid.start)
+        for state, (row, column) in enumerate(grid.cells):
+            said = task.conversation(state)
+            assert said is not None and len(said) == 1 + 2 * far[state]
+            env = MazeTask(SIX_STEPS, style=style).env(task[0])
+            heard = list(env.reset(0))
+            for move in said[1::2]:
+                assert move["role"] == "assistant" and move["content"] in tuple(names)
+                heard += [move, *env.step(move["content"])[0]]
+            assert tuple(heard) == said and text_of(task, row, column) in said[-1]["content"]
+    behind = Grid(("S.2.", "..##", "..G."))
+    assert MazeTask(behind).conversation(behind.index[0, 3]) is None, "a decoy ends the episode"
+
+
+@STYLES
+def test_random_walks_are_episodes_of_the_task_that_take_every_permitted_move(style: str, names: str) -> None:
+    task = MazeTask(style=style)
+    walks = list(RandomWalks(task, size=1500))
+    first, lengths = Counter(walk.messages[1]["content"] for walk in walks), Counter(len(w.messages) for w in walks)
+    assert set(first) == {names[1], names[2]} and abs(first[names[1]] / 1500 - 0.5) < 5 * 0.5 / 1500**0.5
+    assert lengths == {12: 1500}, "six moves, each after what the world said"
+    reached = 0
+    for walk in walks:
+        env = task.env(task[0])
+        heard = list(env.reset(0))
+        for move in walk.messages[1::2]:
+            answer, _, done, info = env.step(move["content"])
+            assert info["valid"]
+            heard += [move, *answer]
+        assert walk.messages == tuple(heard[:-1]) and walk.messages[-1]["role"] == "assistant"
+        reached += done
+    assert 0 < reached < 1500 * 0.04, "one in 58 arrives"
+
+
+def test_random_walks_are_fixed_end_in_the_goal_and_follow_from_their_seed() -> None:
+    task = MazeTask(cap=40)
+    walks = RandomWalks(task, size=60)
+    assert list(walks) == [RandomWalks(task)[i] for i in range(60)] and walks[0] != RandomWalks(task, seed=1)[0]
+    assert len({len(walk.messages) for walk in walks}) > 5, "the goal ends them"
+    with pytest.raises(InputError, match="size"):
+        RandomWalks(task, size=0)
+    with pytest.raises(IndexError):
+        walks[60]

@@ -30,7 +30,7 @@ def list_all(*, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({**found, **plain}, indent=2))
         return
-    uses = {"recipes": "burnish run NAME", "algorithms": "burnish run grpo algo=NAME"}
+    uses = {"recipes": "burnish run NAME", "algorithms": "burnish run grpo algo=NAME, burnish run ppo algo=NAME"}
     for kind, titles in found.items():
         print(f"{kind}  ({uses[kind]})")
         width = max(map(len, titles))
@@ -99,7 +99,8 @@ def _algorithm(name: str) -> None:
     print()
     for line in example.lines(algo):
         print(line)
-    print(f"\nUse it: burnish run grpo algo={name} ...    or in Python: burnish.core.algorithms.{name.upper()}")
+    recipe = "ppo" if algo.needs_critic else "grpo"
+    print(f"\nUse it: burnish run {recipe} algo={name} ...    or in Python: burnish.core.algorithms.{name.upper()}")
 
 
 def _needs(algo: Algorithm) -> list[tuple[str, ...]]:

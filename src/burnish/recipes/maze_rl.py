@@ -83,11 +83,11 @@ def main(run: Run, s: MazeRL) -> Artifact:
     trained: Artifact = run.stage(rl, "2-rl", base, s.task, algo=s.algo, cfg=s.rl)
     after = run.stage(look, "3-after", trained, s.task, cfg=s.rl, critic=critic_of(trained, s))
     run.view.say(f"\n{picture(s.task, after)}")
-    if s.eval and tested:
-        report.learned(run, trained, tested, run.stage(evaluate, "3-test", trained, s.task, cfg=s.eval), stage="2-rl")
     chances = [exact.success(s.task.grid, np.array(seen["policy"]), s.task.cap) for seen in (before, after)]
     run.view.say(f"success within {s.task.cap} moves: {chances[0]:.4f} -> {chances[1]:.4f} in {s.rl.steps} steps")
     run.summary({"2-rl": {"success_before": chances[0], "success_after": chances[1]}})
+    if s.eval and tested:
+        report.learned(run, trained, tested, run.stage(evaluate, "3-test", trained, s.task, cfg=s.eval), stage="2-rl")
     return trained
 
 
@@ -188,8 +188,9 @@ _WORDS = MazeRL(
 SCALES = {
     "tiny": MazeRL(
         rl=RLConfig(
-            steps=20, prompts=1, group=128, sampling=Sampling(max_tokens=1), schedule=Schedule(0.3),
-            engine=Engine(dtype="float32", optimizer=AdamW(betas=(0.9, 0.99))), critic=CriticConfig(Schedule(0.3)),
+            steps=40, prompts=1, group=64, sampling=Sampling(max_tokens=1), schedule=Schedule(0.3),
+            engine=Engine(dtype="float32", optimizer=AdamW(betas=(0.9, 0.99))),
+            critic=CriticConfig(Schedule(0.4, shape="cosine", final=0.02)),
         ),
     ),
     "laptop": _WORDS,
