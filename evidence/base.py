@@ -124,8 +124,9 @@ class Results:
 # --- code ----------------------------------------------------------------------------------------
 
 
-def code_hash(module: Path, root: Path = ROOT) -> str:
-    """16 hex digits for a module of ``evidence`` and everything it imports of this repository, directly or not."""
+def code_hash(module: Path) -> str:
+    """16 hex digits for a module of ``evidence`` and everything it imports of its repository, directly or not."""
+    root = module.parents[1]
     reached: dict[str, Path] = {}
     waiting = [module]
     while waiting:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import textwrap
 from pathlib import Path
 
 from burnish import files
 from evidence.base import ROOT, Experiment, Results
+from evidence.tables import paragraph
 
 FIGURES = ROOT / "docs" / "figures"
 
@@ -21,8 +21,8 @@ FIGURES = ROOT / "docs" / "figures"
 def body(experiment: Experiment, results: Results, figure: str) -> str:
     """The question, the expectation, the tables, the figure, and what the numbers are of."""
     parts = [
-        f"**Question.** {_paragraph(experiment.question)}",
-        f"**Expected, before the first run.** {_paragraph(experiment.expected)}",
+        paragraph(f"**Question.** {experiment.question}"),
+        paragraph(f"**Expected, before the first run.** {experiment.expected}"),
     ]
     if not results:
         return "\n\n".join([*parts, f"No results yet: `make evidence ONLY={experiment.name}`."])
@@ -41,7 +41,7 @@ def provenance(results: Results) -> str:
     torches = ", ".join(sorted({cell.versions["torch"] for cell in cells}))
     codes = ", ".join(f"`{code}`" for code in results.codes)
     mixed = " (cells of different code stand side by side)" if len(results.codes) > 1 else ""
-    return _paragraph(
+    return paragraph(
         f"{len(cells)} cells, seeds {seeds}, code {codes}{mixed}, torch {torches}, {machines}, "
         f"{sum(c.seconds for c in cells) / 60:.0f} minutes of one core. `make evidence ONLY={first.experiment}`"
     )
@@ -69,7 +69,3 @@ def write(experiment: Experiment, results: Results) -> list[Path]:
         f"{experiment.name}: {', '.join(p.relative_to(ROOT).as_posix() for p in changed) or 'no page has its markers'}"
     )
     return changed
-
-
-def _paragraph(text: str) -> str:
-    return "\n".join(textwrap.wrap(" ".join(text.split()), 118, break_long_words=False, break_on_hyphens=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 # Quantile .975 of Student's t with 1, 2, .. degrees of freedom.
@@ -43,6 +44,8 @@ def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
 def verdict(differences: Sequence[float], expected: int) -> str:
     """An expected sign (0: none that can be seen) against the 95% t-interval of paired differences."""
     middle, half = mean(differences), half_width(differences)
+    if math.isinf(half):
+        return "one seed"
     seen = 0 if abs(middle) <= half else int(math.copysign(1, middle))
     if seen == expected:
         return "as expected"
@@ -52,3 +55,8 @@ def verdict(differences: Sequence[float], expected: int) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def paragraph(text: str) -> str:
+    """The words of a text in lines of up to 118 characters."""
+    return "\n".join(textwrap.wrap(" ".join(text.split()), 118, break_long_words=False, break_on_hyphens=False))
