@@ -244,10 +244,14 @@ def points(stage: Path, base: Path, cfg: RLConfig) -> list[dict[str, Any]]:
     return found
 
 
+def held_out() -> Solved:
+    """Sorting problems that are in nobody's training data."""
+    return Solved(OTHER.with_split("test"), size=200)
+
+
 def likelihood(model: LocalModel) -> float:
-    """Nats per token of replies to sorting problems that are in nobody's training data."""
-    held = Solved(OTHER.with_split("test"), size=200)
-    return heldout_loss(model, encode(model.chat, held, model.context, drop_long=False), NLL(), batch=50)
+    """Nats per token of right replies to held-out sorting problems."""
+    return heldout_loss(model, encode(model.chat, held_out(), model.context, drop_long=False), NLL(), batch=50)
 
 
 EXPERIMENT = Ptx()
