@@ -6,8 +6,7 @@ likelihood of other sorting problems, none of them trained on, is what is measur
 held-out reward of the same weights.
 
 InstructGPT's gamma of 27.8 belongs to its own scale of losses and batches. Here both losses are means over tokens and AdamW
-divides by their common scale, so gamma is the weight of a language-model token against a policy token of advantage 1. It was
-chosen on seed 100, which is none of the five: see ``GAMMA``.
+divides by their common scale, so gamma is the weight of a language-model token against a policy token of advantage 1.
 """
 
 from __future__ import annotations
@@ -47,6 +46,8 @@ HIGHEST = 1.5
 THRESHOLD = 0.95
 """The held-out reward, as a share of the highest, at which runs are compared."""
 GAMMA = 1.0
+"""Chosen on seed 100, which is none of the five. There .1 lost up to .018 nats on the way (from .004), 1 stayed at .004 and
+reached the common reward as soon as PPO did, and 27.8 kept as much but reached it twice as late: step 16."""
 
 _ENGINE = Engine(dtype="float32", device="cpu", optimizer=AdamW(weight_decay=0.01))
 _SAMPLING = Sampling(max_tokens=40)
