@@ -86,9 +86,9 @@ class Critics(Experiment):
     )
     expected = (
         "Explained variance of V before the first policy step: above 0 for pretrained and reward-model, about 0 for zero, "
-        "below 0 for random. Held-out reward over the first ten policy steps, relative to that before the first: lower for "
-        "random than for pretrained (a dip), about the same for zero, whose advantages begin as the rewards themselves. "
-        "Accuracy at the end: no lower with pretraining."
+        "below 0 for random. Held-out reward over the first ten policy steps, relative to that before the first: higher for "
+        "pretrained and reward-model than for random (which may dip below its start) and than for zero, whose advantages "
+        "begin as the rewards themselves. Accuracy at the end: no difference (0)."
     )
 
     @property
@@ -145,7 +145,7 @@ class Critics(Experiment):
             tables.table(head, rows),
         ]
         found = [
-            [f"{one} - {other}", _NAMES[number], tables.interval(difference, sign=True), "+-0"[[1, -1, 0].index(sign)],
+            [f"{one} - {other}", _NAMES[number], tables.interval(difference, sign=True), {1: "+", -1: "-", 0: "0"}[sign],
              tables.verdict(difference, sign)]
             for one, other, number, sign in _COMPARISONS
             if one in results and other in results
@@ -171,8 +171,9 @@ _COMPARISONS = (
     ("pretrained", "random", "explained", 1),
     ("pretrained", "random", "early", 1),
     ("reward-model", "random", "early", 1),
-    ("pretrained", "zero", "early", 0),
-    ("pretrained", "random", "accuracy", 1),
+    ("pretrained", "zero", "early", 1),
+    ("reward-model", "zero", "early", 1),
+    ("pretrained", "random", "accuracy", 0),
     ("pretrained", "zero", "accuracy", 0),
 )
 _NAMES = {"explained": "explained variance", "early": "early change", "accuracy": "accuracy"}

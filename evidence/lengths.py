@@ -44,6 +44,8 @@ LATE = 10
 """The last steps, over which the reported lengths are means."""
 WINDOW = 5
 """Steps to a point of the curve."""
+PLANTED = "planted"
+"""In a comparison: the same run's mean length at its first step."""
 
 _ENGINE = Engine(dtype="float32", device="cpu", optimizer=AdamW(weight_decay=0.01))
 _SAMPLING = Sampling(max_tokens=64)
@@ -162,19 +164,14 @@ class Lengths(Experiment):
             "Mean tokens of a completion: at the first step, and over the last ten. Mean and 95% t-interval over seeds.",
             tables.table(head, rows),
         ]
-        comparisons = [
-            (one, other, number, sign)
+        found = [
+            [f"{one} - {other}", _NAMES[number], tables.interval(seen, digits.get(number, 3), sign=True),
+             {1: "+", -1: "-", 0: "0"}[sign], tables.verdict(seen, sign)]
             for one, other, number, sign in _COMPARISONS
-            if one in results and other in results and results.pairs(one, other, number)
-        ]
-        if comparisons:
-            parts.append("Paired by seed:")
-            parts.append(tables.table(("difference", "of", "mean", "expected", "seen"), [
-                [f"{one} - {other}", _NAMES[number], tables.interval(difference, digits.get(number, 3), sign=True),
-                 {1: "+", -1: "-", 0: "0"}[sign], tables.verdict(difference, sign)]
-                for one, other, number, sign in comparisons
-                for difference in [results.pairs(one, other, number)]
-            ]))  # fmt: skip
+            if (seen := differences(results, one, other, number))
+        ]  # fmt: skip
+        if found:
+            parts += ["Paired by seed:", tables.table(("difference", "of", "mean", "expected", "seen"), found)]
         return "\n\n".join(parts)
 
     def plot(self, results: Results) -> str | None:
@@ -195,11 +192,22 @@ _COMPARISONS = (
     ("grpo", "dr-grpo", "right", -1),
     ("grpo-without-std", "dr-grpo", "wrong", 1),
     ("grpo-without-std", "dr-grpo", "right", -1),
+    ("dr-grpo", PLANTED, "wrong", 0),
+    ("dr-grpo", PLANTED, "right", 0),
     ("grpo", "dr-grpo", "accuracy", 0),
     ("grpo-blind", "dr-grpo-blind", "wrong", 0),
     ("grpo-blind", "dr-grpo-blind", "right", 0),
 )
 _NAMES = {"wrong": "wrong, late", "right": "right, late", "accuracy": "accuracy"}
+
+
+def differences(results: Results, one: str, other: str, number: str) -> list[float]:
+    """Seed by seed; empty where one of the two has no cell."""
+    if one not in results:
+        return []
+    if other == PLANTED:
+        return [cell.numbers[number] - cell.numbers["planted"] for cell in results[one]]
+    return results.pairs(one, other, number) if other in results else []
 
 
 def read(rollouts: Path, step: int) -> list[dict[str, Any]]:

@@ -6,8 +6,7 @@ likelihood of other sorting problems, none of them trained on, is what is measur
 held-out reward of the same weights.
 
 InstructGPT's gamma of 27.8 belongs to its own scale of losses and batches. Here both losses are means over tokens and AdamW
-divides by their common scale, so gamma is the weight of a language-model token against a policy token of advantage 1. It was
-chosen on seed 100, which is none of the five: see ``GAMMA``.
+divides by their common scale, so gamma is the weight of a language-model token against a policy token of advantage 1.
 """
 
 from __future__ import annotations
@@ -47,6 +46,8 @@ HIGHEST = 1.5
 THRESHOLD = 0.95
 """The held-out reward, as a share of the highest, at which runs are compared."""
 GAMMA = 1.0
+"""Chosen on seed 100, which is none of the five. There the nats (.004 before) rose to at most .018 with .1, .008 with 1
+and .003 with 27.8, which reached the common reward at step 16: with 1 it was 10, without the text 12."""
 
 _ENGINE = Engine(dtype="float32", device="cpu", optimizer=AdamW(weight_decay=0.01))
 _SAMPLING = Sampling(max_tokens=40)
@@ -244,10 +245,14 @@ def points(stage: Path, base: Path, cfg: RLConfig) -> list[dict[str, Any]]:
     return found
 
 
+def held_out() -> Solved:
+    """Sorting problems that are in nobody's training data."""
+    return Solved(OTHER.with_split("test"), size=200)
+
+
 def likelihood(model: LocalModel) -> float:
-    """Nats per token of replies to sorting problems that are in nobody's training data."""
-    held = Solved(OTHER.with_split("test"), size=200)
-    return heldout_loss(model, encode(model.chat, held, model.context, drop_long=False), NLL(), batch=50)
+    """Nats per token of right replies to held-out sorting problems."""
+    return heldout_loss(model, encode(model.chat, held_out(), model.context, drop_long=False), NLL(), batch=50)
 
 
 EXPERIMENT = Ptx()

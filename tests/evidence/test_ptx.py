@@ -13,7 +13,20 @@ from burnish.engines.pretrained import resolve
 from burnish.run import Run
 from burnish.tasks.tiny import Demonstrations
 from burnish.view import View
-from evidence.ptx import _ENGINE, _RL, OTHER, REWARD, TASK, Alternating, Rewarded, Solved, kept, likelihood, points
+from evidence.ptx import (
+    _ENGINE,
+    _RL,
+    OTHER,
+    REWARD,
+    TASK,
+    Alternating,
+    Rewarded,
+    Solved,
+    held_out,
+    kept,
+    likelihood,
+    points,
+)
 
 
 def test_the_text_alternates_and_the_held_out_part_is_in_nobodys_training() -> None:
@@ -21,7 +34,7 @@ def test_the_text_alternates_and_the_held_out_part_is_in_nobodys_training() -> N
     kinds = [text[index].meta["kind"] for index in range(6)]
     assert kinds == ["largest", "sort"] * 3 and len(text) == 9600
     seen = {text[index].meta["canonical"] for index in range(len(text))}
-    held = [Solved(OTHER.with_split("test"), size=200)[index] for index in range(200)]
+    held = [held_out()[index] for index in range(len(held_out()))]
     assert not seen & {example.meta["canonical"] for example in held}
     assert all(OTHER.gold(example) == example.messages[-1]["content"] for example in held)
 
