@@ -1,4 +1,4 @@
-"""Policy and critic in the maze: with a lookup table the critic is a table of values, so all of it can be held against exact."""
+"""Policy and critic in the maze: with a lookup table the critic is a table of values, to be held against exact ones."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_advantages_of_an_episode_pass_over_what_the_world_says(tmp_path: Path) 
         places = [t for t, own in enumerate(rollout.mask) if own]
         values = [known[tokens[len(rollout.prompt) + t - 1] - moves] for t in places]
         assert batch.values[row, places].tolist() == pytest.approx(values, abs=1e-12)
-        paid = {position: 0.0 for position in places}
+        paid = dict.fromkeys(places, 0.0)
         for position, value, _ in rollout.rewards:
             paid[position] += value
         later, advantages = 0.0, []

@@ -115,7 +115,7 @@ def test_what_is_missing_or_of_no_use_is_named(
 
 def test_a_shared_critic_begins_as_nothing_else(settings: Ppo) -> None:
     critic = replace(settings.rl.critic, shared=True, pretrain=0)
-    with pytest.raises(InputError, match="set rl.critic.shared=false"):
+    with pytest.raises(InputError, match=r"set rl\.critic\.shared=false"):
         check(replace(settings, critic_model="nano", rl=replace(settings.rl, critic=critic)))
 
 

@@ -22,7 +22,7 @@ What a scale means here. No paper trains on this maze:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class MazeRL:
     """``model`` is "table" or a model's name. ``pretrain`` teaches it random walks first; ``eval`` measures its success."""
 
     rl: RLConfig
-    task: MazeTask = MazeTask()
+    task: MazeTask = field(default_factory=MazeTask)
     model: str = TABLE
     algo: Algorithm = PPO
     pretrain: FitConfig | None = None
@@ -179,8 +179,8 @@ _WORDS = MazeRL(
     task=MazeTask(style="text"),
     pretrain=_WALKS,
     rl=RLConfig(
-        steps=16, prompts=1, group=64, sampling=_WORD, schedule=Schedule(5e-4, warmup=2), engine=_NANO,
-        critic=CriticConfig(Schedule(1e-3, warmup=2)),
+        steps=20, prompts=1, group=64, sampling=_WORD, schedule=Schedule(5e-4, warmup=2), engine=_NANO,
+        critic=CriticConfig(Schedule(3e-3, warmup=2)),
     ),
     eval=EvalConfig(n=200, sampling=_WORD, engine=_NANO),
 )  # fmt: skip

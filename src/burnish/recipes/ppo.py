@@ -25,7 +25,6 @@ Every algorithm with a critic runs here (``algo=a2c``, ``vapo``, ``apa``), and t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from burnish.core.algorithms import PPO, Algorithm
 from burnish.data.chat import Chat
@@ -60,7 +59,9 @@ def main(run: Run, s: Ppo) -> Artifact:
 def check(s: Ppo) -> Dataset | None:
     """The text to mix in. Raises InputError, before anything is measured, where it or a critic is missing or of no use."""
     if s.critic_model and not s.algo.needs_critic:
-        raise InputError(f"critic_model={s.critic_model}: this algorithm has no critic; leave it out, or choose algo=ppo")
+        raise InputError(
+            f"critic_model={s.critic_model}: this algorithm has no critic; leave it out, or choose algo=ppo"
+        )
     if s.critic_model and s.rl.critic.shared:
         raise InputError(
             f"critic_model={s.critic_model}: a shared critic sits on the policy's trunk; set rl.critic.shared=false"
