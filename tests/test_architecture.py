@@ -41,8 +41,9 @@ ELSEWHERE = {
     "signals": "faults/test_processes.py",
     # A sink is seen at work where a view is.
     "sinks": "test_view.py",
-    # Its own name is taken by the tests of loops/plan: basenames are unique.
+    # Their own names are taken by the tests of other modules: basenames are unique.
     "cli/plan": "cli/test_plan_command.py",
+    "loops/episodes": "loops/test_turns.py",
     # What these build or check is tested as a whole, by those who ask for it.
     "engines/gguf": "engines/test_pretrained.py",
     "engines/nano": "engines/test_pretrained.py",
