@@ -9,12 +9,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from burnish.core.algorithms import PPO, REMAX
 from burnish.data.batching import collate, supervised
 from burnish.engines.attention import Packed
 from burnish.engines.decode import MAX_ROWS
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.lora import LoRA
-from burnish.loops.plan import KERNEL_BYTES, PROCESS_BYTES, describe_model, memory_plan, peak_memory_gb
+from burnish.loops.plan import (
+    KERNEL_BYTES,
+    PROCESS_BYTES,
+    describe_model,
+    memory_plan,
+    peak_memory_gb,
+    rl_memory,
+    rl_work,
+)
+from burnish.loops.rl import RLConfig
+from burnish.loops.update import CriticConfig
 from burnish.types import Batch, Rollout, outcome
 
 TOTAL = 906_048  # parameters of nano
@@ -102,3 +113,14 @@ def test_only_the_rows_of_one_wave_are_cached(nano: Path) -> None:
 
 def test_peak_memory_is_that_of_a_process_with_torch() -> None:
     assert 0.1 < peak_memory_gb() < 100
+
+
+def test_a_critic_and_a_greedy_row_are_part_of_the_plan(nano: Path) -> None:
+    engine = Engine(dtype="float32", device="cpu")
+    cfg = RLConfig(steps=5, prompts=3, group=4, engine=engine, critic=CriticConfig(pretrain=2))
+    model = LocalModel(nano, engine)
+    alone, beside = rl_memory(model, cfg, PPO), rl_memory(model, cfg, PPO, critic=model)
+    trained, total = model.parameter_counts()
+    assert beside.weights - alone.weights == 4 * total and beside.training - alone.training == 12 * trained
+    assert "= 15 rollouts" in rl_work(cfg, REMAX)["a step"] and "critic" not in rl_work(cfg, REMAX)
+    assert "= 12 rollouts" in rl_work(cfg, PPO)["a step"] and "2 steps" in rl_work(cfg, PPO)["critic"]

@@ -39,7 +39,7 @@ def plan(
     directory = on_disk(settings.model)
     for name, cfg in stages.items():
         print(f"{name}: {settings.model}")
-        work = rl_work(cfg) if isinstance(cfg, RLConfig) else fit_work(cfg)
+        work = rl_work(cfg, settings.algo) if isinstance(cfg, RLConfig) else fit_work(cfg)
         for key, value in {**work, **_needs(settings, cfg, directory)}.items():
             print(f"  {key:6}  {value}")
         print()
@@ -87,5 +87,5 @@ def _memory(settings: Any, cfg: FitConfig | RLConfig, model: Outline) -> tuple[M
     if isinstance(cfg, FitConfig):
         longest = cfg.max_length or model.context
         return fit_memory(model, cfg, longest=longest), f"for rows of up to {longest} tokens"
-    memory = rl_memory(model, cfg, reference=settings.algo.needs_reference)
-    return memory, f"for prompts of up to {PROMPT_TOKENS} tokens"
+    critic = model if settings.algo.needs_critic and not cfg.critic.shared else None
+    return rl_memory(model, cfg, settings.algo, critic), f"for prompts of up to {PROMPT_TOKENS} tokens"

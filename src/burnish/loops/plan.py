@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from burnish.engines.decode import MAX_ROWS
 from burnish.engines.local import DTYPES, Outline
 
 if TYPE_CHECKING:
+    from burnish.core.algorithms import Algorithm
     from burnish.loops.fit import FitConfig
     from burnish.loops.rl import RLConfig
 
@@ -89,11 +90,21 @@ def memory_plan(model: Outline, *, tokens: int, rows: int, row_tokens: int, refe
     )
 
 
-def rl_memory(model: Outline, cfg: RLConfig, *, reference: bool) -> MemoryPlan:
-    """Of a step of ``cfg``, for prompts of up to :data:`PROMPT_TOKENS`."""
-    rollouts, longest = cfg.prompts * cfg.group, cfg.sampling.max_tokens
+def rl_memory(model: Outline, cfg: RLConfig, algo: Algorithm, critic: Outline | None = None) -> MemoryPlan:
+    """Of a step of ``cfg``, for prompts of up to :data:`PROMPT_TOKENS`. ``critic`` is one with weights of its own."""
+    rollouts, longest = _rollouts(cfg, algo), cfg.sampling.max_tokens
     tokens = min(cfg.engine.token_budget, cfg.prompts * PROMPT_TOKENS + rollouts * longest)
-    return memory_plan(model, tokens=tokens, rows=rollouts, row_tokens=PROMPT_TOKENS + longest, reference=reference)
+    row = PROMPT_TOKENS + longest
+    plan = memory_plan(model, tokens=tokens, rows=rollouts, row_tokens=row, reference=algo.needs_reference)
+    if critic is None:
+        return plan
+    # Its activations come when the policy's are gone.
+    beside = memory_plan(critic, tokens=tokens, rows=0, row_tokens=0, reference=False)
+    return replace(plan, weights=plan.weights + beside.weights, training=plan.training + beside.training)
+
+
+def _rollouts(cfg: RLConfig, algo: Algorithm) -> int:
+    return cfg.prompts * (cfg.group + algo.needs_greedy)
 
 
 def fit_memory(model: Outline, cfg: FitConfig, *, longest: int) -> MemoryPlan:
@@ -102,15 +113,19 @@ def fit_memory(model: Outline, cfg: FitConfig, *, longest: int) -> MemoryPlan:
     return memory_plan(model, tokens=tokens, rows=0, row_tokens=0, reference=False)
 
 
-def rl_work(cfg: RLConfig) -> dict[str, str]:
+def rl_work(cfg: RLConfig, algo: Algorithm) -> dict[str, str]:
     """A step from prompts to updates, and all of them, in words."""
-    rollouts, updates = cfg.prompts * cfg.group, cfg.epochs * cfg.minibatches
-    return {
-        "a step": f"{cfg.prompts} prompts x {cfg.group} completions = {rollouts} rollouts of at most "
+    rollouts, updates = _rollouts(cfg, algo), cfg.epochs * cfg.minibatches
+    greedy = " and a greedy one" * algo.needs_greedy
+    lines = {
+        "a step": f"{cfg.prompts} prompts x {cfg.group} completions{greedy} = {rollouts} rollouts of at most "
         f"{cfg.sampling.max_tokens} tokens -> {updates} update{'s' * (updates > 1)}, micro-batches of at most "
         f"{cfg.engine.token_budget} tokens",
         "in all": f"{cfg.steps} steps, {cfg.steps * rollouts} rollouts, {cfg.steps * updates} updates",
     }
+    if first := cfg.pretraining_steps(algo):
+        lines["critic"] = f"learns alone for {first} steps before them"
+    return lines
 
 
 def fit_work(cfg: FitConfig) -> dict[str, str]:

@@ -25,7 +25,7 @@ from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops import observe, report
 from burnish.loops.evaluate import Measured, run_items, summarise
 from burnish.loops.fit import Examples, encode
-from burnish.loops.plan import MemoryPlan, memory_plan
+from burnish.loops.plan import MemoryPlan, rl_memory, rl_work
 from burnish.loops.rollouts import Group, RewardFunction, draw_groups, read_groups, rollout_table, stamped
 from burnish.loops.update import CriticConfig, Models, Seen, Update
 from burnish.signals import Interrupted
@@ -185,29 +185,14 @@ def _text(policy: LocalModel, algo: Algorithm, pretraining: Examples | None) -> 
 
 def _announce(stage: Stage, models: Models, algo: Algorithm, cfg: RLConfig) -> MemoryPlan:
     """Print the plan: prompts to rollouts to updates, the models, the memory."""
-    policy, rollouts = models.policy, cfg.prompts * (cfg.group + algo.needs_greedy)
-    row = 128 + cfg.sampling.max_tokens
-    tokens = min(cfg.engine.token_budget, cfg.prompts * 128 + rollouts * cfg.sampling.max_tokens)
-    memory = memory_plan(policy, tokens=tokens, rows=rollouts, row_tokens=row, reference=algo.needs_reference)
-    if models.critic is not None and not models.shared:  # its activations come when the policy's are gone
-        beside = memory_plan(models.critic, tokens=tokens, rows=0, row_tokens=0, reference=False)
-        memory = replace(memory, weights=memory.weights + beside.weights, training=memory.training + beside.training)
-    updates = cfg.epochs * cfg.minibatches
-    greedy = " and a greedy one" * algo.needs_greedy
-    lines = {
-        "a step": f"{cfg.prompts} prompts x {cfg.group} completions{greedy} = {rollouts} rollouts of at most "
-        f"{cfg.sampling.max_tokens} tokens -> {updates} update{'s' * (updates > 1)}, micro-batches of at most "
-        f"{cfg.engine.token_budget} tokens",
-        "in all": f"{cfg.steps} steps, {cfg.steps * rollouts} rollouts",
-    }
-    if first := cfg.pretraining_steps(algo):
-        lines["critic"] = f"learns alone for {first} steps before them"
+    memory = rl_memory(models.policy, cfg, algo, None if models.shared else models.critic)
+    lines = rl_work(cfg, algo)
     if cfg.sampling.truncation == "full" and (cfg.sampling.top_k or cfg.sampling.top_p < 1):
         lines["beware"] = (
             "top_k and top_p sample from a truncated policy, which biases the gradient: train on that policy with "
             "sampling.truncation=kept, or leave them out"
         )
-    report.model_plan(stage, policy, memory, lines)
+    report.model_plan(stage, models.policy, memory, lines)
     return memory
 
 
