@@ -16,7 +16,8 @@ What a scale means here. No paper trains on this maze:
 - ``tiny`` is the lookup table, from the uniform policy: seconds.
 - ``laptop`` is ``nano`` in words ("you are at r0c1; exits: right left"): it first learns from random walks how to talk and
   which moves there are, then where to go. Two minutes.
-- ``paper`` is a larger maze with steps to spare, in words, in which a random walk succeeds once in 480 episodes.
+- ``paper`` is a larger maze with steps to spare, in words, in which a random walk succeeds once in 480 episodes. Its settings
+  are those of ``laptop`` with more of everything; they have not been tuned.
 """
 
 from __future__ import annotations
