@@ -12,6 +12,7 @@ from rich.console import Console
 
 from burnish import config
 from burnish.core.algorithms import GRPO
+from burnish.loops.evaluate import wilson
 from burnish.loops.report import DryRunFinished
 from burnish.recipes.r1_zero import SCALES, main
 from burnish.rewards.format import well_formed
@@ -84,5 +85,8 @@ def test_tiny_learns_to_answer_and_to_think(seed: int, tmp_path: Path) -> None:
     }
     before, after = (result[name]["summary"]["accuracy"] for name in ("1-before", "3-after"))
     assert after["low"] > before["high"]
-    formats = [well_formed(item["completions"][0]) for item in result["3-after"]["items"]]
-    assert sum(formats) / len(formats) > 0.8
+    shares = [
+        wilson(sum(well_formed(item["completions"][0]) for item in result[name]["items"]), len(result[name]["items"]))
+        for name in ("1-before", "3-after")
+    ]
+    assert shares[1][0] > shares[0][1], "the think/answer format is learnt too"
