@@ -33,6 +33,38 @@ class Example:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Step(NamedTuple):
+    """One step of a stepped answer. ``rating`` is 1 (good), 0 (neutral), -1 (wrong), or None where nobody rated it."""
+
+    text: str
+    rating: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a comparison: the messages that follow its prompt, and what is known about them.
+
+    ``rank`` counts from 0, the best; equal ranks are ties. ``label`` is the probability that the answer is a good one, or, in
+    a pair, that it is the preferred one: 1 and 0 are plain labels. ``scores`` are numbers by name ("score" for an overall one,
+    "margin" for a pair's, attributes). ``steps`` join to the text of the answer.
+    """
+
+    messages: tuple[Message, ...]
+    rank: int | None = None
+    label: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prompt and its judged answers: a pair, a ranking of K, or a single answer with a label, scores or rated steps."""
+
+    prompt: tuple[Message, ...]
+    answers: tuple[Answer, ...]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
 PROMPT_IS_TEXT = "prompt_is_text"
 """Key of ``Example.meta``: the prompt was a plain string in the user's data, so a reward function gets strings."""
 
@@ -178,6 +210,8 @@ class Batch:
     ref_logprobs, values      [B, T]
     token_rewards             [B, T]   rewards at the token they were given for
     advantages, returns       [B, T]
+    ranks                     [B]      within the unit, 0 the best; -1 where there is no rank
+    targets                   {name: [B]}  labels, scores, attributes; NaN where a row has none
     weights                   {term: [B, T] or [U]}   aggregation, computed once per optimizer step
     extras                    {name: (kind, tensor)}  kind is "token" [B, T, ...], "row" [B, ...] or "unit" [U, ...]
     ========================  =======  ==============================================================
@@ -201,6 +235,8 @@ class Batch:
     token_rewards: Tensor | None = None
     advantages: Tensor | None = None
     returns: Tensor | None = None
+    ranks: Tensor | None = None
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     extras: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
     temperature: float = 1.0
@@ -232,6 +268,7 @@ class Batch:
             f.name: getattr(self, f.name)[index] for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
         }
         chosen["prompts"] = tuple(self.prompts[i] for i in index.tolist())
+        chosen["targets"] = {n: target[index] for n, target in self.targets.items()}
         chosen["weights"] = {n: pick("token" if w.ndim == 2 else "unit", w) for n, w in self.weights.items()}
         chosen["extras"] = {n: (kind, pick(kind, x)) for n, (kind, x) in self.extras.items()}
         return replace(self, **chosen)
@@ -242,6 +279,7 @@ class Batch:
             f.name: getattr(self, f.name).to(device) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
         }
         moved["prompts"] = tuple(p.to(device) for p in self.prompts)
+        moved["targets"] = {n: target.to(device) for n, target in self.targets.items()}
         moved["weights"] = {n: w.to(device) for n, w in self.weights.items()}
         moved["extras"] = {n: (kind, x.to(device)) for n, (kind, x) in self.extras.items()}
         return replace(self, **moved)
@@ -250,13 +288,18 @@ class Batch:
 @dataclass(frozen=True)
 class Outputs:
     """What a model computed for a batch: ``logprobs`` and ``entropy`` [B, T] at the batch's temperature and over
-    its ``kept_ids``, ``heads`` by name ([B, T] for a head at "tokens", [B] for one at "last"). Entries past a row's length
-    are zero.
+    its ``kept_ids``, ``heads`` by name ([B, T] or [B, T, out] for a head at "tokens", [B] or [B, out] for one at "last").
+    Entries past a row's length are zero.
+
+    Where a loss asks for them (:class:`Needs`): ``at_ids`` [B, T, K], the log-probs of the ids in ``extras["ids"]``, and
+    ``divergence`` [B, T] from the teacher. Where a loss needs no log-probs, ``logprobs`` and ``entropy`` are NaN.
     """
 
     logprobs: Tensor
     entropy: Tensor
     heads: Mapping[str, Tensor] = field(default_factory=dict)
+    at_ids: Tensor | None = None
+    divergence: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -264,16 +307,44 @@ class Head:
     """A linear head beside the language-model head: ``out`` numbers "at" every completion token or at the "last" one.
 
     ``spread`` is the standard deviation of its first outputs, about. At 0 a critic begins by saying 0 everywhere; a random
-    one would send the policy somewhere before it has seen a reward.
+    one would send the policy somewhere before it has seen a reward. A new head begins as the one called ``like``, if the
+    model was exported with such a head and with none of its own name: a critic begins as a reward model.
     """
 
     out: int = 1
     at: str = "tokens"
     spread: float = 0.0
+    like: str = ""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a loss asks of the model and of the batch: its attribute ``needs``, by default a plain ``Needs()``.
+
+    ``logprobs`` False spares the head over the vocabulary. ``reference`` asks for ``batch.ref_logprobs``. With ``statistics``
+    ``prepare(batch, outputs)`` also gets what the current weights say about the whole mini-batch, one more forward pass.
+    ``mismatched`` adds a row to every unit: its prompt with an answer to another one, ``train`` False and True in
+    ``extras["mismatched"]``. ``heads`` have to be there. ``at_ids`` and ``divergence`` are described at :class:`Outputs`;
+    ``divergence`` is the share of the teacher in the mixture of a generalised Jensen-Shannon divergence (arXiv:2306.13649).
+    """
+
+    logprobs: bool = True
+    reference: bool = False
+    statistics: bool = False
+    mismatched: bool = False
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    at_ids: bool = False
+    divergence: float | None = None
 
 
 Loss = Callable[[Outputs, Batch], tuple[Tensor, Metrics]]
-"""A picklable value. Optionally ``prepare(batch) -> batch`` is called once per optimizer step on the global mini-batch."""
+"""A picklable value. Optionally it has ``needs`` (:class:`Needs`) and ``prepare(batch) -> batch``, called once per optimizer
+step on the global mini-batch."""
+
+
+def needs_of(loss: Loss) -> Needs:
+    found: Needs = getattr(loss, "needs", Needs())
+    return found
 
 
 @runtime_checkable

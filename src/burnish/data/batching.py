@@ -1,4 +1,4 @@
-"""Rows to batches: collating rollouts and dialogues, cutting minibatches, planning micro-batches."""
+"""Rows to batches: collating rollouts, cutting minibatches, planning micro-batches."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from burnish.core import keys
 from burnish.errors import InputError
 from burnish.types import Batch, Rollout
 
-Row = tuple[tuple[int, ...], tuple[bool, ...]]
-"""(tokens, mask) of a conversation, as :meth:`burnish.data.chat.Chat.encode_dialogue` returns."""
 
-
-def _padded(rows: Sequence[Sequence[float]] | Sequence[Sequence[int]], dtype: torch.dtype) -> Tensor:
+def padded(rows: Sequence[Sequence[float]] | Sequence[Sequence[int]], dtype: torch.dtype) -> Tensor:
     """[B, T] with zeros after each row's end."""
     out = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=dtype)
     for line, row in zip(out, rows, strict=True):
@@ -62,7 +59,7 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
     ``max_tokens`` [B]. Rows with kept ids are trained under the truncated policy: the ids become ``extras["kept_ids"]``,
     and ``sampler_logprobs`` those of the truncated policy too.
     """
-    tokens = _padded([r.tokens for r in rollouts], torch.long)
+    tokens = padded([r.tokens for r in rollouts], torch.long)
     token_rewards, steps = torch.zeros(tokens.shape, dtype=torch.float64), torch.zeros(tokens.shape, dtype=torch.bool)
     for row, rollout in enumerate(rollouts):
         for position, value, _ in rollout.rewards:
@@ -82,37 +79,16 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
     return Batch(
         prompts=tuple(torch.tensor(r.prompt) for r in rollouts),
         tokens=tokens,
-        mask=_padded([r.mask for r in rollouts], torch.bool),
+        mask=padded([r.mask for r in rollouts], torch.bool),
         lengths=torch.tensor([len(r.tokens) for r in rollouts]),
         groups=torch.tensor([r.group for r in rollouts]),
         episodes=episodes,
         units=torch.unique(episodes, return_inverse=True)[1],
         train=torch.tensor([r.train for r in rollouts]),
-        sampler_logprobs=_padded([_behaviour_logprobs(r) for r in rollouts], torch.float64),
+        sampler_logprobs=padded([_behaviour_logprobs(r) for r in rollouts], torch.float64),
         token_rewards=token_rewards,
         extras=extras,
         temperature=temperature,
-    )
-
-
-def supervised(rows: Sequence[Row]) -> Batch:
-    """A batch for a loss on given text.
-
-    Tokens before the first masked one become the prompt. A row that starts with a masked token keeps its first token as
-    the prompt: nothing precedes it that could predict it.
-    """
-    starts = [max(1, list(mask).index(True)) for _, mask in rows]
-    completions = [tuple(tokens[start:]) for (tokens, _), start in zip(rows, starts, strict=True)]
-    count = torch.arange(len(rows))
-    return Batch(
-        prompts=tuple(torch.tensor(tokens[:start]) for (tokens, _), start in zip(rows, starts, strict=True)),
-        tokens=_padded(completions, torch.long),
-        mask=_padded([mask[start:] for (_, mask), start in zip(rows, starts, strict=True)], torch.bool),
-        lengths=torch.tensor([len(c) for c in completions]),
-        groups=count,
-        episodes=count,
-        units=count,
-        train=torch.ones(len(rows), dtype=torch.bool),
     )
 
 

@@ -25,9 +25,10 @@ from burnish.engines import attention, lora, optim, table  # noqa: F401 - import
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import AdamW
 from burnish.errors import InputError
-from burnish.types import Batch, Head, Loss, Metrics, Outputs, add_metrics
+from burnish.types import Batch, Head, Loss, Metrics, Needs, Outputs, add_metrics, needs_of
 
 HEADS = "heads.safetensors"
+EVERYTHING = Needs()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -203,13 +204,14 @@ class LocalModel(Outline):
         with torch.no_grad():
             linear.weight.normal_(0, head.spread * (self.hidden_size + 1) ** -0.5, generator=generator)
             linear.bias.zero_()
-        self._fill(linear, name)
+        self._fill(linear, name, head)
         return linear.to(self.device)
 
-    def _fill(self, linear: nn.Linear, name: str) -> None:
-        """Take over a head that was exported with the model: a critic that begins as a reward model."""
+    def _fill(self, linear: nn.Linear, name: str, head: Head) -> None:
+        """Take over a head that was exported with the model, of this name or the one that it is to begin like."""
         path = self.directory / HEADS
         saved = load_file(path) if path.exists() else {}
+        name = name if f"{name}.weight" in saved else head.like
         if f"{name}.weight" not in saved:
             return
         if saved[f"{name}.weight"].shape != linear.weight.shape:
@@ -226,7 +228,7 @@ class LocalModel(Outline):
         ).last_hidden_state
         return out
 
-    def outputs(self, batch: Batch) -> Outputs:
+    def outputs(self, batch: Batch, needs: Needs = EVERYTHING) -> Outputs:
         """Log-probs, entropy and heads of every completion token, in one packed pass. Differentiable where enabled.
 
         Where the batch has ``kept_ids``, a token's distribution is the one over its kept ids, whichever model this is: a
@@ -241,7 +243,10 @@ class LocalModel(Outline):
         _, kept = batch.extras.get("kept_ids", ("token", None))
         if kept is not None:
             kept = kept[index][valid].to(self.device)
-        logprobs, entropy = token_logprobs(states, self.head_weight, targets, batch.temperature, kept)
+        if needs.logprobs:
+            logprobs, entropy = token_logprobs(states, self.head_weight, targets, batch.temperature, kept)
+        else:
+            logprobs = entropy = states.new_full((len(states),), torch.nan, dtype=torch.float32)
         back = torch.argsort(index).to(self.device)
         valid = valid.to(self.device)
 
@@ -258,11 +263,11 @@ class LocalModel(Outline):
         return Outputs(rows(logprobs), rows(entropy), heads)
 
     @torch.no_grad()
-    def forward(self, batch: Batch) -> Outputs:
+    def forward(self, batch: Batch, needs: Needs = EVERYTHING) -> Outputs:
         """Outputs of the whole batch without a gradient, on the CPU, micro-batch by micro-batch."""
         parts, order = [], list[int]()
         for index in micro_batches(batch, self.engine.token_budget):
-            parts.append(_cpu(self.outputs(batch.select(index))))
+            parts.append(_cpu(self.outputs(batch.select(index), needs)))
             order += index
         return _reorder(parts, order)
 
@@ -276,7 +281,7 @@ class LocalModel(Outline):
         parts, order = [], list[int]()
         for index in micro_batches(batch, self.engine.token_budget):
             micro = batch.select(index)
-            outputs = self.outputs(micro)
+            outputs = self.outputs(micro, needs_of(loss))
             value, found = loss(outputs, micro.to(self.device))
             value.backward()
             metrics = add_metrics(metrics, found)

@@ -15,7 +15,7 @@ from typing import Any
 from burnish.core import keys
 from burnish.core.advantages import State
 from burnish.core.algorithms import Algorithm
-from burnish.data.batching import Row, collate
+from burnish.data.batching import collate
 from burnish.engines import natural
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
@@ -24,7 +24,8 @@ from burnish.engines.reference import Reference
 from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops import observe, report
 from burnish.loops.evaluate import Measured, run_items, summarise
-from burnish.loops.fit import Examples, encode
+from burnish.data.units import Unit
+from burnish.loops.fit import Data, encode_all
 from burnish.loops.plan import MemoryPlan, rl_memory, rl_work
 from burnish.loops.rollouts import Group, RewardFunction, draw_groups, read_groups, rollout_table, stamped
 from burnish.loops.update import CriticConfig, Models, Seen, Update
@@ -87,7 +88,7 @@ class LoopState:
 
 def rl(
     stage: Stage, model: Path, task: Task, *, algo: Algorithm, cfg: RLConfig, reward: RewardFunction | None = None,
-    heldout: Measured | None = None, critic: Path | None = None, pretraining: Examples | None = None,
+    heldout: Measured | None = None, critic: Path | None = None, pretraining: Data | None = None,
 ) -> Path:  # fmt: skip
     """Train ``model`` on ``task`` and return the directory of the result.
 
@@ -159,7 +160,7 @@ def _models(stage: Stage, model: Path, algo: Algorithm, cfg: RLConfig, critic: P
     if critic is not None and (shared or not algo.needs_critic):
         why = "is the policy's own trunk" if shared else "is not needed by this algorithm"
         raise InputError(f"a critic {why}: leave critic out, or choose an algorithm with one and critic.shared=false")
-    heads = {"value": Head()}
+    heads = {"value": Head(like="score")}
     policy = LocalModel(model, engine, seed=stage.seed, heads=heads if shared else None)
     if algo.trust_region:
         natural.check(policy)
@@ -174,13 +175,13 @@ def _models(stage: Stage, model: Path, algo: Algorithm, cfg: RLConfig, critic: P
     return Models(policy, own, reference, moving)
 
 
-def _text(policy: LocalModel, algo: Algorithm, pretraining: Examples | None) -> Sequence[Row]:
+def _text(policy: LocalModel, algo: Algorithm, pretraining: Data | None) -> Sequence[Unit]:
     """The rows of the language-model loss, encoded and checked before the first step."""
     if not algo.pretraining:
         return ()
     if pretraining is None:
         raise InputError("this algorithm mixes in pretraining text and got none: give a data set, or pretraining=0")
-    return encode(policy.chat, pretraining, policy.context, drop_long=True)
+    return encode_all(policy.chat, pretraining, policy.context, drop_long=True)
 
 
 def _announce(stage: Stage, models: Models, algo: Algorithm, cfg: RLConfig) -> MemoryPlan:

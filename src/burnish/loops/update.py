@@ -13,7 +13,8 @@ from torch import Tensor
 from burnish.core import keys
 from burnish.core.algorithms import Algorithm
 from burnish.core.losses import NLL
-from burnish.data.batching import Row, epoch_order, minibatches, supervised
+from burnish.data import units
+from burnish.data.batching import epoch_order, minibatches
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.natural import trust_region_step
 from burnish.engines.optim import Schedule
@@ -106,7 +107,7 @@ class Update:
     cfg: RLConfig
     step: int
     stage: Stage
-    pretraining: Sequence[Row] = ()
+    pretraining: Sequence[units.Unit] = ()
 
     @property
     def critic_only(self) -> bool:
@@ -158,7 +159,7 @@ class Update:
         place = (self.step * self.cfg.epochs * self.cfg.minibatches + number) * size
         loss = NLL(coef=self.algo.pretraining)
         rows = [self.pretraining[i] for i in epoch_order(seed, len(self.pretraining), place, size)]
-        metrics, _ = self.models.policy.forward_backward(loss.prepare(supervised(rows)), loss)
+        metrics, _ = self.models.policy.forward_backward(loss.prepare(units.collate(rows)), loss)
         return {"pretraining/loss": metrics["loss"]}
 
     def apply(self, mini: Batch) -> Metrics:

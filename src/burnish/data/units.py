@@ -1,0 +1,162 @@
+"""Fixed data to batches: a conversation is a unit of one row, a comparison a unit of one row an answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from burnish.data.batching import padded
+from burnish.data.chat import Chat
+from burnish.errors import InputError
+from burnish.types import Answer, Batch, Comparison, Example
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt with one completion, in tokens.
+
+    ``mask`` is True on the tokens that the policy has to emit, ``content`` on those of them that are not formatting (the
+    end-of-turn token is). ``ratings`` are of the steps that end at these completion tokens.
+    """
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    mask: tuple[bool, ...]
+    content: tuple[bool, ...] = ()
+    rank: int = -1
+    targets: Mapping[str, float] = field(default_factory=dict)
+    ratings: Mapping[int, int] = field(default_factory=dict)
+    mismatched: bool = False
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.tokens)
+
+
+Unit = tuple[Row, ...]
+"""Rows that a loss has to see together. No mini-batch and no micro-batch separates them."""
+
+
+def supervised(tokens: Sequence[int], mask: Sequence[bool]) -> Unit:
+    """The unit of a text whose masked tokens are trained: what ``Chat.encode_dialogue`` returns.
+
+    Tokens before the first masked one become the prompt. A text that starts with a masked token keeps its first token as
+    the prompt: nothing precedes it that could predict it.
+    """
+    start = max(1, list(mask).index(True))
+    return (Row(tuple(tokens[:start]), tuple(tokens[start:]), tuple(mask[start:])),)
+
+
+def encode(chat: Chat, item: Example | Comparison) -> Unit:
+    """The unit of a conversation or of a comparison. Raises InputError as ``Chat.encode_dialogue`` does."""
+    if isinstance(item, Example):
+        return supervised(*chat.encode_dialogue(item.messages))
+    if not item.answers:
+        raise InputError("a comparison without an answer: give it one at least")
+    prompt = chat.encode_prompt(item.prompt)
+    ranks = _dense([answer.rank for answer in item.answers])
+    return tuple(
+        _answer(chat, item, prompt, answer, rank) for answer, rank in zip(item.answers, ranks, strict=True)
+    )
+
+
+def _answer(chat: Chat, item: Comparison, prompt: tuple[int, ...], answer: Answer, rank: int) -> Row:
+    whole, mask = chat.encode_dialogue((*item.prompt, *answer.messages))
+    if whole[: len(prompt)] != prompt:
+        raise InputError("the chat template encodes the prompt in another way once an answer follows")
+    tokens, mask = whole[len(prompt) :], mask[len(prompt) :]
+    end = max(place for place, chosen in enumerate(mask) if chosen) + 1
+    tokens, mask = tokens[:end], mask[:end]
+    content = tuple(chosen and token not in chat.eos_ids for token, chosen in zip(tokens, mask, strict=True))
+    targets = {**answer.scores, **({} if answer.label is None else {"label": float(answer.label)})}
+    return Row(prompt, tokens, mask, content, rank, targets, _step_ends(chat, tokens, answer))
+
+
+def _dense(ranks: Sequence[int | None]) -> list[int]:
+    """0, 1, 2, ... from the best on, ties alike; -1 where there is none."""
+    distinct = sorted({rank for rank in ranks if rank is not None})
+    return [-1 if rank is None else distinct.index(rank) for rank in ranks]
+
+
+def _step_ends(chat: Chat, tokens: Sequence[int], answer: Answer) -> dict[int, int]:
+    """The rating of each rated step by its last token: the one with which the text so far contains the whole step."""
+    ends: dict[int, int] = {}
+    text, place = "", 0
+    for step in answer.steps:
+        text += step.text
+        while place < len(tokens) and len(chat.decode(tokens[: place + 1]).rstrip()) < len(text.rstrip()):
+            place += 1
+        if step.rating is not None:
+            if min(place, len(tokens) - 1) in ends:
+                raise InputError(f"the step {step.text!r} has no token of its own: join it to the one before")
+            ends[min(place, len(tokens) - 1)] = step.rating
+    return ends
+
+
+def mismatch(units: Sequence[Unit]) -> list[Unit]:
+    """Every unit with one more row: its own prompt with the first answer of the next unit that has another prompt.
+
+    What a policy says about answers that do not belong estimates its KL from the reference (KTO, arXiv:2402.01306). Raises
+    InputError where all prompts are the same.
+    """
+    if len({unit[0].prompt for unit in units}) < 2:
+        raise InputError("this loss estimates a KL on answers to other prompts, but all prompts are the same: add data")
+    out = []
+    for place, unit in enumerate(units):
+        others = (units[(place + step) % len(units)] for step in range(1, len(units)))
+        other = next(each for each in others if each[0].prompt != unit[0].prompt)[0]
+        row = Row(unit[0].prompt, other.tokens, other.mask, other.content, mismatched=True)
+        out.append((*unit, row))
+    return out
+
+
+def collate(units: Sequence[Unit], ref_logprobs: Sequence[Sequence[Sequence[float]]] | None = None) -> Batch:
+    """The batch of these units, rows in order. ``ref_logprobs``: for every unit, for every row, one number a token.
+
+    ``groups`` are the distinct prompts. ``extras`` has ``content`` [B, T], ``ratings`` [B, T] (the class of a step at its
+    last token: 0 wrong, 1 neutral, 2 good; -1 elsewhere), ``mismatched`` [B], where any row has them.
+    """
+    rows = [row for unit in units for row in unit]
+    tokens = padded([row.tokens for row in rows], torch.long)
+    prompts: dict[tuple[int, ...], int] = {}
+    groups = [prompts.setdefault(row.prompt, len(prompts)) for row in rows]
+    mismatched = torch.tensor([row.mismatched for row in rows])
+    extras: dict[str, tuple[str, Tensor]] = {}
+    if any(row.content for row in rows):
+        extras["content"] = ("token", padded([row.content or row.mask for row in rows], torch.bool))
+    if any(row.ratings for row in rows):
+        extras["ratings"] = ("token", _ratings(rows, tokens.shape[1]))
+    if bool(mismatched.any()):
+        extras["mismatched"] = ("row", mismatched)
+    names = sorted({name for row in rows for name in row.targets})
+    reference = None
+    if ref_logprobs is not None:
+        reference = padded([values for unit in ref_logprobs for values in unit], torch.float64)
+    return Batch(
+        prompts=tuple(torch.tensor(row.prompt) for row in rows),
+        tokens=tokens,
+        mask=padded([row.mask for row in rows], torch.bool),
+        lengths=torch.tensor([len(row.tokens) for row in rows]),
+        groups=torch.tensor(groups),
+        episodes=torch.arange(len(rows)),
+        units=torch.tensor([place for place, unit in enumerate(units) for _ in unit]),
+        train=~mismatched,
+        ranks=torch.tensor([row.rank for row in rows]),
+        ref_logprobs=reference,
+        targets={
+            name: torch.tensor([row.targets.get(name, math.nan) for row in rows], dtype=torch.float64) for name in names
+        },
+        extras=extras,
+    )
+
+
+def _ratings(rows: Sequence[Row], longest: int) -> Tensor:
+    out = torch.full((len(rows), longest), -1)
+    for line, row in zip(out, rows, strict=True):
+        for place, rating in row.ratings.items():
+            line[place] = rating + 1
+    return out
+
