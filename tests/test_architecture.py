@@ -43,6 +43,7 @@ ELSEWHERE = {
     "sinks": "test_view.py",
     # Their own names are taken by the tests of other modules: basenames are unique.
     "cli/plan": "cli/test_plan_command.py",
+    "core/units": "core/test_units_pairs.py",
     "loops/episodes": "loops/test_turns.py",
     # What these build or check is tested as a whole, by those who ask for it.
     "engines/gguf": "engines/test_pretrained.py",

@@ -107,10 +107,13 @@ def _rollouts(cfg: RLConfig, algo: Algorithm) -> int:
     return cfg.prompts * (cfg.group + algo.needs_greedy)
 
 
-def fit_memory(model: Outline, cfg: FitConfig, *, longest: int) -> MemoryPlan:
-    """Of a step of ``cfg``, for rows of up to ``longest`` tokens."""
-    tokens = min(cfg.engine.token_budget, cfg.batch * longest)
-    return memory_plan(model, tokens=tokens, rows=0, row_tokens=0, reference=False)
+def fit_memory(model: Outline, cfg: FitConfig, *, longest: int, rows: int = 0) -> MemoryPlan:
+    """Of a step of ``cfg`` on ``rows`` rows (0: one an item) of up to ``longest`` tokens.
+
+    A reference that stays as it is has been asked before the first step and is not in memory any more.
+    """
+    tokens = min(cfg.engine.token_budget, (rows or cfg.batch) * longest)
+    return memory_plan(model, tokens=tokens, rows=0, row_tokens=0, reference=cfg.refresh_reference > 0)
 
 
 def rl_work(cfg: RLConfig, algo: Algorithm) -> dict[str, str]:
@@ -131,7 +134,7 @@ def rl_work(cfg: RLConfig, algo: Algorithm) -> dict[str, str]:
 def fit_work(cfg: FitConfig) -> dict[str, str]:
     """A step from rows to an update, and all of them, in words."""
     return {
-        "a step": f"{cfg.batch} rows -> 1 update, micro-batches of at most {cfg.engine.token_budget} tokens",
+        "a step": f"{cfg.batch} items -> 1 update, micro-batches of at most {cfg.engine.token_budget} tokens",
         "in all": f"{cfg.steps} steps" if cfg.steps else f"passes over the data: {cfg.epochs:g}",
     }
 

@@ -16,6 +16,7 @@ from burnish.core import keys
 from burnish.core.advantages import State
 from burnish.core.algorithms import Algorithm
 from burnish.data.batching import collate
+from burnish.data.units import Unit
 from burnish.engines import natural
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
@@ -24,8 +25,7 @@ from burnish.engines.reference import Reference
 from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops import observe, report
 from burnish.loops.evaluate import Measured, run_items, summarise
-from burnish.data.units import Unit
-from burnish.loops.fit import Data, encode_all
+from burnish.loops.fixed import Data, encode_all
 from burnish.loops.plan import MemoryPlan, rl_memory, rl_work
 from burnish.loops.rollouts import Group, RewardFunction, draw_groups, read_groups, rollout_table, stamped
 from burnish.loops.update import CriticConfig, Models, Seen, Update
