@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +27,18 @@ class Reference:
         frozen = replace(policy.engine, adapter=None)
         self._model = policy if self._policy else LocalModel(directory or policy.directory, frozen)
 
-    def forward(self, batch: Batch) -> Outputs:
+    @contextmanager
+    def network(self) -> Iterator[LocalModel]:
+        """Within: the reference as a model to read with."""
         if self._policy is None:
-            return self._model.forward(batch)
-        with self._policy.base_weights():
-            return self._policy.forward(batch)
+            yield self._model
+        else:
+            with self._policy.base_weights():
+                yield self._policy
+
+    def forward(self, batch: Batch) -> Outputs:
+        with self.network() as model:
+            return model.forward(batch)
 
     @torch.no_grad()
     def refresh(self, policy: LocalModel, share: float = 1.0) -> None:

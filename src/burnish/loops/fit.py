@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from burnish.engines.optim import Schedule
 from burnish.engines.reference import Reference
 from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops import report
+from burnish.loops.alarms import Alarms
 from burnish.loops.fixed import Data, Fixed, encode_all, prepared
 from burnish.loops.plan import MemoryPlan, fit_memory, fit_work, peak_memory_gb
 from burnish.signals import Interrupted
 from burnish.stage import Checkpointable, Stage
-from burnish.types import Loss, Metrics, Needs, add_metrics, means, needs_of
+from burnish.types import Batch, Loss, Metrics, Needs, add_metrics, means, needs_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,62 @@ class LoopState:
     skipped: int = 0
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a run over fixed data works with. ``moving`` is the reference of a run that brings it up to date."""
+
+    policy: LocalModel
+    loss: Loss
+    train: Fixed
+    test: Fixed | None
+    moving: Reference | None
+    cfg: FitConfig
+    order: int
+
+    @staticmethod
+    def of(
+        stage: Stage, model: Path, data: Data, cfg: FitConfig, loss: Loss, heldout: Data | None, reference: Path | None
+    ) -> Job:
+        """Load the model, encode and check every item, ask the reference."""
+        needs = needs_of(loss)
+        engine = stage.decide("engine", cfg.engine.resolved)
+        policy = LocalModel(model, engine, seed=stage.seed, heads=needs.heads)
+        limit = cfg.max_length or policy.context
+        train = Fixed.of(encode_all(policy.chat, data, limit, drop_long=cfg.drop_long, last_only=cfg.last_only), needs)
+        test = Fixed.of(encode_all(policy.chat, heldout, policy.context, drop_long=True), needs) if heldout else None
+        moving = _moving_reference(policy, needs, cfg, reference)
+        if needs.reference:
+            train = train if moving else train.compared_with(policy, reference, cfg.batch, stage.view.say)
+            test = test and test.compared_with(policy, reference, cfg.batch, stage.view.say)
+        return Job(policy, loss, train, test, moving, cfg, keys.derive(stage.seed, "order"))
+
+    @property
+    def models(self) -> dict[str, Checkpointable]:
+        """What belongs to a checkpoint, by role."""
+        return {"policy": self.policy, **({"reference": self.moving} if self.moving else {})}
+
+    @property
+    def total(self) -> int:
+        return self.cfg.steps or max(1, round(self.cfg.epochs * len(self.train) / self.cfg.batch))
+
+    def items(self, step: int) -> list[int]:
+        """The numbers of the items of a step, counted from 0."""
+        return epoch_order(self.order, len(self.train), step * self.cfg.batch, self.cfg.batch)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, with all that the loss wants in it."""
+        batch = self.train.batch(self.items(step))
+        if self.moving is not None:
+            batch = replace(batch, ref_logprobs=self.moving.forward(batch).logprobs)
+        return prepared(self.policy, self.loss, batch)
+
+    def measured(self, step: int) -> dict[str, float]:
+        """The held-out metrics, where they are due before a step."""
+        if self.test is None or not self.cfg.eval_every or step % self.cfg.eval_every:
+            return {}
+        return heldout_metrics(self.policy, self.test, self.loss, self.cfg.batch)
+
+
 def fit(
     stage: Stage, model: Path, data: Data, *, cfg: FitConfig, loss: Loss | None = None, heldout: Data | None = None,
     reference: Path | None = None,
@@ -63,52 +119,39 @@ def fit(
     default the one the policy begins as. Every item is encoded and checked before the first step. Resumes from the newest
     checkpoint of the stage, to the bit.
     """
-    loss = loss or NLL()
-    engine, needs = stage.decide("engine", cfg.engine.resolved), needs_of(loss)
-    policy = LocalModel(Path(model), engine, seed=stage.seed, heads=needs.heads)
-    limit = cfg.max_length or policy.context
-    train = Fixed.of(encode_all(policy.chat, data, limit, drop_long=cfg.drop_long, last_only=cfg.last_only), needs)
-    test = Fixed.of(encode_all(policy.chat, heldout, policy.context, drop_long=True), needs) if heldout else None
-    moving = _moving_reference(policy, needs, cfg, reference)
-    if needs.reference:
-        train = train if moving else train.compared_with(policy, reference, cfg.batch, stage.view.say)
-        test = test and test.compared_with(policy, reference, cfg.batch, stage.view.say)
-    models: dict[str, Checkpointable] = {"policy": policy, **({"reference": moving} if moving else {})}
-    total = cfg.steps or max(1, round(cfg.epochs * len(train) / cfg.batch))
-    saved = stage.restore(models)
+    job = Job.of(stage, Path(model), data, cfg, loss or NLL(), heldout, reference)
+    policy, total = job.policy, job.total
+    saved = stage.restore(job.models)
     state = LoopState(**saved["loop"]) if saved else LoopState(0)
     begun = state.step
-    memory = _announce(stage, policy, train, cfg, total)
+    memory = _announce(stage, policy, job.train, cfg, total)
+    alarms = Alarms(total, stage.view.say, referenced=needs_of(job.loss).reference)
     stage.view.stage(stage.name, total)
     try:
         while state.step < total:
-            due = cfg.eval_every and state.step % cfg.eval_every == 0
-            numbers = heldout_metrics(policy, test, loss, cfg.batch) if test and due else {}
+            numbers = job.measured(state.step)
             started = time.perf_counter()
-            order = epoch_order(keys.derive(stage.seed, "order"), len(train), state.step * cfg.batch, cfg.batch)
-            batch = train.batch(order)
-            if moving is not None:
-                batch = replace(batch, ref_logprobs=moving.forward(batch).logprobs)
-            batch = prepared(policy, loss, batch)
-            metrics, _ = policy.forward_backward(batch, loss)
+            batch = job.batch(state.step)
+            metrics, _ = policy.forward_backward(batch, job.loss)
             with stage.protected():
                 lr = cfg.schedule.at(state.step, total)
                 metrics = add_metrics(metrics, policy.optim_step(lr), {"lr": (lr, 1.0)})
                 state = LoopState(state.step + 1, state.skipped + 1 if metrics["grad/skipped"][0] else 0)
-                if moving is not None and state.step % cfg.refresh_reference == 0:
-                    moving.refresh(policy, cfg.refresh_share)
+                if job.moving is not None and state.step % cfg.refresh_reference == 0:
+                    job.moving.refresh(policy, cfg.refresh_share)
                 seconds = time.perf_counter() - started
                 numbers |= {**means(metrics), **_speed(int(batch.mask.sum()), seconds)}
                 stage.log(state.step, numbers)
+                alarms.see(state.step, numbers)
                 if state.skipped >= 3:
-                    raise _halted(stage, models, state, order)
+                    raise _halted(stage, job, state)
                 if state.step % cfg.checkpoint_every == 0 or state.step == total:
-                    stage.checkpoint(state.step, models, {"loop": asdict(state)})
+                    stage.checkpoint(state.step, job.models, {"loop": asdict(state)})
             if state.step == begun + 1:
                 report.step_time(stage, seconds, total - state.step)
     except Interrupted:
         policy.discard_gradient()
-        report.save_and_leave(stage, models, state.step, asdict(state))
+        report.save_and_leave(stage, job.models, state.step, asdict(state))
         raise
     report.memory_check(stage, memory)
     return stage.export(policy)
@@ -158,11 +201,10 @@ def _speed(tokens: int, seconds: float) -> dict[str, float]:
     }
 
 
-def _halted(
-    stage: Stage, models: Mapping[str, Checkpointable], state: LoopState, order: Sequence[int]
-) -> TrainingHaltedError:
-    stage.checkpoint(state.step, models, {"loop": asdict(state)})
+def _halted(stage: Stage, job: Job, state: LoopState) -> TrainingHaltedError:
+    stage.checkpoint(state.step, job.models, {"loop": asdict(state)})
+    rows = [i + 1 for i in job.items(state.step - 1)]
     return TrainingHaltedError(
-        f"the gradient was not finite three times in a row (last at step {state.step}, rows {[i + 1 for i in order]}). "
+        f"the gradient was not finite three times in a row (last at step {state.step}, rows {rows}). "
         "Weights are as they were before. Lower the learning rate (schedule.lr), or train in float32 (engine.dtype=float32)."
     )
