@@ -21,9 +21,11 @@ from burnish.core import keys
 from burnish.core.logprobs import token_logprobs
 from burnish.data.batching import micro_batches
 from burnish.data.chat import Chat
-from burnish.engines import attention, lora, optim, table  # noqa: F401 - importing table registers its model type
+from burnish.engines import attention, lora, optim
+from burnish.engines import online_merging as online_merging  # imported so that its optimizers are among the choices
+from burnish.engines import table as table  # imported so that its model type is registered
 from burnish.engines.lora import LoRA
-from burnish.engines.optim import AdamW
+from burnish.engines.optim import AdamW, Optimizer
 from burnish.errors import InputError
 from burnish.types import Batch, Head, Loss, Metrics, Needs, Outputs, add_metrics, needs_of
 
@@ -41,7 +43,7 @@ class Engine:
     """
 
     adapter: LoRA | None = None
-    optimizer: AdamW = field(default_factory=AdamW)
+    optimizer: Optimizer = field(default_factory=AdamW)
     dtype: str = "auto"
     device: str = "auto"
     token_budget: int = 8192
@@ -50,6 +52,7 @@ class Engine:
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not '{self.dtype}'")
+        self.optimizer.check(adapter=self.adapter is not None)
 
     def best_device(self) -> str:
         """The device, "auto" being the GPU if there is one."""
@@ -318,8 +321,8 @@ class LocalModel(Outline):
         return own | {f"{name}.weight": layer.weight for name, layer in self.adapted.items()}
 
     def state_bytes(self) -> int:
-        """The size of a checkpoint: masters and two moments."""
-        return 3 * sum(p.numel() * p.element_size() for p in self.masters.params.values())
+        """The size of a checkpoint: masters and what the optimizer remembers."""
+        return (1 + self.engine.optimizer.slots) * sum(p.numel() * p.element_size() for p in self.masters.params.values())
 
     def checkpoint(self, directory: Path) -> None:
         """Masters and optimizer state; the base weights stay where they are and are not copied."""

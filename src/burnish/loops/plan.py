@@ -83,7 +83,7 @@ def memory_plan(model: Outline, *, tokens: int, rows: int, row_tokens: int, refe
         process=PROCESS_BYTES,
         kernels=_kernels_kept() * KERNEL_BYTES if (model.engine.device, width) == ("cpu", 2) else 0,
         weights=(total + again) * width,
-        training=trained * (12 + own_master),
+        training=trained * (4 * (1 + model.engine.optimizer.slots) + own_master),
         cache=2 * layers * kv_heads * head_size * min(rows, MAX_ROWS) * row_tokens * width,
         activations=tokens * kept,
         logits=3 * 4 * min(CHUNK_ELEMENTS, tokens * len(model.head_weight)),
