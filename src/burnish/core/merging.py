@@ -107,7 +107,9 @@ class Merge(ABC):
         if not models:
             raise InputError("there is nothing to merge: name at least one model")
         if self.needs_base and not based:
-            raise InputError(f"{kind} merges what training changed, so it needs the base the models come from: add base=")
+            raise InputError(
+                f"{kind} merges what training changed, so it needs the base the models come from: add base="
+            )
         for weights in self.all_weights():
             if weights and len(weights) != models:
                 raise InputError(f"{kind} has {len(weights)} weights for {models} models: give one for each")
