@@ -56,6 +56,11 @@ class Method(ABC):
         return False
 
     @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher has to be there, whose distribution the policy is compared with."""
+        return False
+
+    @property
     def select(self) -> Selection | None:
         """Which groups a step trains on."""
         return None

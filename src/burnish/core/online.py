@@ -1,4 +1,5 @@
-"""Preference learning on fresh rollouts: completions are compared the moment they are sampled."""
+"""Methods on fresh rollouts beside the table of algorithms: completions compared the moment they are sampled, and a teacher
+who reads what the student has written."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from burnish.core import named
 from burnish.core.advantages import Advantage, State
 from burnish.core.aggregate import seq_mean_token_sum
 from burnish.core.algorithms import Algorithm
+from burnish.core.distil import REVERSE_KL, Distil
 from burnish.core.episodes import Episodes
 from burnish.core.kl import KL, k2
 from burnish.core.levels import sequence
@@ -130,6 +132,27 @@ class Optimistic:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class OnPolicyDistillation(Method):
+    """The policy learns a teacher's distribution on its own completions (GKD, arXiv:2306.13649; Gemma 2, arXiv:2408.00118).
+
+    Rewards are reported and teach nothing. What is sampled is not differentiated through.
+    """
+
+    distil: Distil = REVERSE_KL
+
+    @property
+    def loss(self) -> Loss:
+        return self.distil
+
+    @property
+    def needs_teacher(self) -> bool:
+        return True
+
+    def credit(self, batch: Batch, state: State) -> Batch:  # noqa: ARG002
+        return batch
+
+
 ONLINE_DPO = OnlinePreference(DPO)
 """Online DPO (arXiv:2402.04792): DPO on two samples of the policy, compared by a reward model or a judge.
 
@@ -155,6 +178,15 @@ The KL enters by its gradient ``log(pi/ref)(y) grad log pi(y)``. share and tau a
 rate against the mixture as the reward."""
 
 
+GKD = OnPolicyDistillation(REVERSE_KL)
+"""On-policy distillation (GKD, arXiv:2306.13649): the student writes, the teacher says at every token what it would have said.
+
+    y ~ pi,   loss = mean_t KL(pi(. | y_<t) || teacher(. | y_<t))
+
+The student learns where its own text leads it, which a teacher's text does not show. Neighbours: with the forward KL or a
+Jensen-Shannon divergence (``distil.beta``) it covers more of the teacher; on the teacher's text it is sft."""
+
+
 def table() -> dict[str, Method]:
     """Every named method of this module, by its lower-case name."""
     return named.constants(globals(), Method)  # type: ignore[type-abstract]
@@ -162,7 +194,7 @@ def table() -> dict[str, Method]:
 
 def get(name: str) -> Method:
     """The method of that name, in any case, with ``-`` or ``_``. Raises InputError naming the nearest one."""
-    return named.find("online preference method", name, table())
+    return named.find("online method", name, table())
 
 
 def notes() -> dict[str, str]:

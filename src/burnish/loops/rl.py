@@ -89,14 +89,15 @@ class LoopState:
 def rl(
     stage: Stage, model: Path, task: Task, *, algo: Method, cfg: RLConfig, reward: RewardFunction | None = None,
     heldout: Measured | None = None, critic: Path | None = None, pretraining: Data | None = None,
+    teacher: Path | None = None,
 ) -> Path:  # fmt: skip
     """Train ``model`` on ``task`` and return the directory of the result.
 
     ``reward`` takes the place of the task's own. An algorithm with a critic begins it as the model ``critic`` (None: as the
-    policy), and one that mixes in a language-model loss takes its text from ``pretraining``. Resumes from the newest
-    checkpoint of the stage, to the bit.
+    policy), one that mixes in a language-model loss takes its text from ``pretraining``, one that distils has a ``teacher``.
+    Resumes from the newest checkpoint of the stage, to the bit.
     """
-    models = _models(stage, Path(model), algo, cfg, critic)
+    models = _models(stage, Path(model), algo, cfg, critic, teacher)
     policy, total = models.policy, cfg.total_steps(algo)
     text = _text(policy, algo, pretraining)
     saved = stage.restore(models.saved)
@@ -153,7 +154,9 @@ def rl(
     return stage.export(policy)
 
 
-def _models(stage: Stage, model: Path, algo: Method, cfg: RLConfig, critic: Path | None) -> Models:
+def _models(
+    stage: Stage, model: Path, algo: Method, cfg: RLConfig, critic: Path | None, teacher: Path | None
+) -> Models:
     """The policy and whoever the algorithm needs beside it."""
     engine = stage.decide("engine", cfg.engine.resolved)
     shared = algo.needs_critic and cfg.critic.shared
@@ -164,6 +167,12 @@ def _models(stage: Stage, model: Path, algo: Method, cfg: RLConfig, critic: Path
     policy = LocalModel(model, engine, seed=stage.seed, heads=heads if shared else None)
     if algo.trust_region:
         natural.check(policy)
+    if algo.needs_teacher != (teacher is not None):
+        raise InputError(
+            "this algorithm learns from a teacher: give one" if algo.needs_teacher else "this algorithm has no teacher"
+        )
+    if teacher is not None:
+        policy.learn_from(LocalModel(Path(teacher), replace(engine, adapter=None)))
     own: LocalModel | None = policy if shared else None
     if algo.needs_critic and not shared:
         held = engine if cfg.critic.engine is None else stage.decide("critic_engine", cfg.critic.engine.resolved)

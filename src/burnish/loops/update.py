@@ -150,11 +150,10 @@ class Update:
         return metrics
 
     def _policy(self, mini: Batch, seen: Seen | None) -> Metrics:
-        loss = self.algo.loss
-        weighed = prepared(self.models.policy, loss, mini)
-        active = weighed.select(torch.nonzero(~self.algo.idle(weighed)).squeeze(1))
-        if not len(active):
+        loss, idle = self.algo.loss, self.algo.idle(mini)
+        if bool(idle.all()):
             return {}
+        active = prepared(self.models.policy, loss, mini).select(torch.nonzero(~idle).squeeze(1))
         metrics, outputs = self.models.policy.forward_backward(active, loss)
         if seen is not None:
             seen.note(active.extra("row"), outputs)
