@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from burnish.core.intervals import Z95
 from burnish.core.losses import NLL
 from burnish.data.batching import supervised
 from burnish.data.chat import Chat
@@ -30,7 +31,6 @@ from burnish.engines.optim import Schedule
 from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
-from burnish.loops.evaluate import Z95
 from burnish.loops.fit import FitConfig, encode, fit
 from burnish.recipes.generic import context_length
 from burnish.run import Artifact, Run
