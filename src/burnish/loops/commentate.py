@@ -15,11 +15,12 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from burnish.core import keys
+from burnish.core.intervals import wilson
 from burnish.data.batching import collate
 from burnish.data.chat import Chat
 from burnish.engines.local import LocalModel
 from burnish.errors import InputError
-from burnish.loops.evaluate import Measured, wilson
+from burnish.loops.evaluate import Measured
 from burnish.loops.rollouts import RewardFunction
 from burnish.types import Completion, Example, Request, Rollout, Sampler, Sampling
 

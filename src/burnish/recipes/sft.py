@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from burnish.core.intervals import Z95
 from burnish.core.losses import NLL
 from burnish.data import units
 from burnish.data.chat import Chat
@@ -30,7 +31,6 @@ from burnish.engines.optim import Schedule
 from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
-from burnish.loops.evaluate import Z95
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.fixed import encode_all
 from burnish.recipes.generic import context_length
