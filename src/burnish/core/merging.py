@@ -101,15 +101,13 @@ class Merge(ABC):
     def merged(self, name: str, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
         """The same for tensors that are wide enough to compute with."""
 
-    def check(self, names: Sequence[str], models: int, *, based: bool) -> None:
+    def check(self, names: Sequence[str], models: int, *, based: bool) -> None:  # noqa: ARG002 - few look at names
         """Raise InputError where the method does not fit tensors of these names, this many models, or a missing base."""
         kind = type(self).__name__
         if not models:
             raise InputError("there is nothing to merge: name at least one model")
         if self.needs_base and not based:
-            raise InputError(
-                f"{kind} merges what training changed, so it needs the base the models come from: add base="
-            )
+            raise InputError(f"{kind} merges what training changed, so it needs the base they come from: add base=")
         for weights in self.all_weights():
             if weights and len(weights) != models:
                 raise InputError(f"{kind} has {len(weights)} weights for {models} models: give one for each")

@@ -21,9 +21,8 @@ from burnish.core import keys
 from burnish.core.logprobs import logprobs_at, token_logprobs
 from burnish.data.batching import micro_batches
 from burnish.data.chat import Chat
-from burnish.engines import attention, lora, neftune, optim, teacher
-from burnish.engines import online_merging as online_merging  # imported so that its optimizers are among the choices
-from burnish.engines import table as table  # imported so that its model type is registered
+# Importing online_merging makes its optimizers choices, importing table its model type known.
+from burnish.engines import attention, lora, neftune, online_merging, optim, table, teacher  # noqa: F401
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import AdamW, Optimizer
 from burnish.errors import InputError
@@ -354,9 +353,8 @@ class LocalModel(Outline):
 
     def state_bytes(self) -> int:
         """The size of a checkpoint: masters and what the optimizer remembers."""
-        return (1 + self.engine.optimizer.slots) * sum(
-            p.numel() * p.element_size() for p in self.masters.params.values()
-        )
+        masters = sum(p.numel() * p.element_size() for p in self.masters.params.values())
+        return (1 + self.engine.optimizer.slots) * masters
 
     def checkpoint(self, directory: Path) -> None:
         """Masters and optimizer state; the base weights stay where they are and are not copied."""

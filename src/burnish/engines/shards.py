@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -58,15 +59,21 @@ class Shards(Mapping[str, Tensor]):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor, from the headers of the files."""
-        found = {}
+        return {name: tuple(part.get_shape()) for name, part in self._slices()}
+
+    def dtypes(self) -> dict[str, torch.dtype]:
+        """The type of every tensor, from the headers of the files."""
+        return {name: part[:0].dtype if part.get_shape() else self[name].dtype for name, part in self._slices()}
+
+    def _slices(self) -> Iterator[tuple[str, Any]]:
+        """(name, slice) of every tensor, file by file. Nothing is read of a slice but what is asked of it."""
         for path in dict.fromkeys(self._places.values()):
             with _opened(path) as opened:
                 held = set(opened.keys())
                 for name in (n for n, place in self._places.items() if place == path):
                     if name not in held:
                         raise InputError(f"{path} has no '{name}', which its index says it has: copy the files again")
-                    found[name] = tuple(opened.get_slice(name).get_shape())
-        return found
+                    yield name, opened.get_slice(name)
 
     def without(self, names: Sequence[str]) -> Shards:
         return Shards({name: path for name, path in self._places.items() if name not in names})
@@ -99,7 +106,7 @@ def write_model(
         parts[-1].append(name)
         filled += size
     one = len(parts) == 1
-    places = {}
+    places: dict[str, str] = {}
     for number, part in enumerate(parts, start=1):
         file = WEIGHTS if one else f"model-{number:05d}-of-{len(parts):05d}.safetensors"
         files.write_safetensors(directory / file, {name: compute(name) for name in part}, {"format": "pt"})
