@@ -143,6 +143,18 @@ def first_wrong(wrong: Tensor, threshold: float = 0.2) -> int | None:
     return int(above[0, 0]) if len(above) else None
 
 
+def split_steps(text: str, separator: str = "\n") -> tuple[str, ...]:
+    """The steps of a text, which join to it: each ends with ``separator``, and white space alone is none. () for no text."""
+    *ended, rest = text.split(separator)
+    steps: list[str] = []
+    for piece in (*(part + separator for part in ended), rest):
+        if steps and not (piece.strip() and steps[-1].strip()):
+            steps[-1] += piece
+        else:
+            steps.append(piece)
+    return tuple(steps) if text.strip() else ()
+
+
 # --- labels from rollouts ------------------------------------------------------------------------
 
 Label = Callable[[float], float]

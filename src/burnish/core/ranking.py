@@ -186,7 +186,9 @@ class Attributes:
         given = int(self._given(batch)[1].sum())
         if not given:
             known = ", ".join(sorted(batch.targets)) or "none"
-            raise InputError(f"no answer has a score of {', '.join(self.names)}: the data have {known}; name one of those")
+            raise InputError(
+                f"no answer has a score of {', '.join(self.names)}: the data have {known}; name one of those"
+            )
         weights = torch.full((len(batch.unit_ids),), 1 / given, dtype=torch.float64, device=batch.units.device)
         return replace(batch, weights={**batch.weights, "attributes": weights})
 
