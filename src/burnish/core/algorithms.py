@@ -8,10 +8,8 @@ one line here, or one new dataclass plus one line. The string under each constan
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -24,6 +22,7 @@ from burnish.core.episodes import Episodes
 from burnish.core.kl import KL, k1, k2, k3, old
 from burnish.core.levels import sequence, sequence_mean
 from burnish.core.losses import PolicyLoss, ValueLoss
+from burnish.core.notes import notes_in
 from burnish.core.returns import GAE, ProcessGroup, Return, Whiten
 from burnish.core.selection import MixedGroups, Selection
 from burnish.core.surrogates import Clip, ClipWeight, Plain, Ratio, Soft, Squared, Surrogate
@@ -319,15 +318,4 @@ def get(name: str) -> Algorithm:
 
 def notes() -> Mapping[str, str]:
     """The documentation string under each constant of this file, by lower-case name."""
-    body = ast.parse(Path(__file__).read_text(encoding="utf-8")).body
-    found: dict[str, str] = {}
-    for here, below in pairwise(body):
-        if (
-            isinstance(here, ast.Assign)
-            and isinstance(here.targets[0], ast.Name)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-            and isinstance(below.value.value, str)
-        ):
-            found[here.targets[0].id.lower()] = below.value.value
-    return found
+    return notes_in(Path(__file__))

@@ -11,9 +11,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from burnish.core.aggregate import Aggregate, seq_mean_token_mean
+from burnish.core.links import Judged, PairLink
 from burnish.core.units import Pairs, labels, unit_mean
 from burnish.errors import InputError
 from burnish.types import Batch, Head, Loss, Metrics, Needs, Outputs, needs_of
@@ -82,6 +83,21 @@ def watch(scores: Tensor, batch: Batch) -> Metrics:
         "reward/chosen": _sums(better, pairs.share),
         "reward/rejected": _sums(worse, pairs.share),
     }
+
+
+@dataclass(frozen=True)
+class Focal(PairLink):
+    """``-(1 - 2 max(0, P - 1/2))^gamma log P`` with ``P = sigma(b - w)`` (InternLM2, arXiv:2403.17297).
+
+    Pairs that are ordered well already lose their weight; where P <= 1/2 it is 1. Neighbour: ``Logistic`` is gamma = 0.
+    """
+
+    gamma: float = 2.0
+
+    def preferred(self, better: Tensor, worse: Tensor, pairs: Judged) -> Tensor:  # noqa: ARG002 - part of the interface
+        log_p = logsigmoid(better - worse)
+        # 1 - 2 (P - 1/2) = 2 (1 - P), and 1 - P is exact as sigma(w - b) where P rounds to 1.
+        return -(2 * torch.sigmoid(worse - better)).clamp(max=1).pow(self.gamma) * log_p
 
 
 # --- penalties -----------------------------------------------------------------------------------
