@@ -317,9 +317,9 @@ def get(name: str) -> Algorithm:
     return known[key]
 
 
-def notes() -> Mapping[str, str]:
-    """The documentation string under each constant of this file, by lower-case name."""
-    body = ast.parse(Path(__file__).read_text(encoding="utf-8")).body
+def notes(file: Path = Path(__file__)) -> Mapping[str, str]:
+    """The documentation string under each constant of a file, this one unless told otherwise, by lower-case name."""
+    body = ast.parse(file.read_text(encoding="utf-8")).body
     found: dict[str, str] = {}
     for here, below in pairwise(body):
         if (
