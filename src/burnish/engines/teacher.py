@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from burnish.engines.local import LocalModel
 
 
-def check(student: LocalModel, teacher: LocalModel) -> None:
+def check_teacher(student: LocalModel, teacher: LocalModel) -> None:
     """Raises InputError unless a token means the same to both and the teacher knows every one of the student's.
 
     The teacher's head may have more rows: sizes are padded to round numbers, and nobody's tokens are the ones beyond.
