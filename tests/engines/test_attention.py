@@ -87,15 +87,15 @@ def test_a_layout_of_rows_that_are_apart() -> None:
 
 
 def test_what_belongs_to_tokens_goes_into_the_layout_and_comes_back() -> None:
-    batch = collate(
-        [rollout(n, prompt=prompt, episode=i) for i, (n, prompt) in enumerate(((3, (1,)), (1, (2,)), (2, (1,))))]
-    )
+    """Rows 0 to 4 lie in the order 0 3 1 4 2, which is not its own inverse."""
+    prompts = [(1,), (2,), (3,), (1,), (2,)]
+    batch = collate([rollout(n, prompt=prompts[i], episode=i) for i, n in enumerate((2, 1, 1, 1, 2))])
     packed = Packed.rows_of(batch)
-    values = 1 + torch.arange(18).view(3, 3, 2)
+    values = 1 + torch.arange(20).view(5, 2, 2)
     flat = packed.flat(values)
-    assert flat[:, 0].tolist() == [1, 3, 5, 13, 15, 7], "rows of one prompt side by side"
-    valid = torch.arange(3) < batch.lengths[:, None]
-    assert torch.equal(packed.unflat(flat, 3), values * valid[..., None])
+    assert flat[:, 0].tolist() == [1, 3, 13, 5, 17, 19, 9]
+    valid = torch.arange(2) < batch.lengths[:, None]
+    assert torch.equal(packed.unflat(flat, 2), values * valid[..., None])
 
 
 def test_an_empty_completion_beside_others_is_no_token(nano: Path) -> None:
