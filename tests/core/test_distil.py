@@ -239,7 +239,7 @@ def test_every_loss_has_a_name_and_says_what_it_needs() -> None:
     assert [loss.needs.divergence for loss in (FORWARD_KL, JSD, REVERSE_KL, TOP_K)] == [0.0, 0.5, 1.0, None]
     assert [loss.needs.at_ids for loss in (FORWARD_KL, TOP_K)] == [False, True]
     assert not any(loss.needs.logprobs for loss in distil.table().values())
-    assert distil.get("Reverse-KL") is REVERSE_KL
+    assert distil.get("Reverse-KL") is REVERSE_KL and distil.notes().keys() == distil.table().keys()
     with pytest.raises(InputError, match="forward_kl"):
         distil.get("forwardkl")
 
