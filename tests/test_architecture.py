@@ -37,6 +37,7 @@ ELSEWHERE = {
     # Records and errors have no behaviour of their own; what they do is tested where they are used.
     "types": "core/test_losses.py",
     "errors": "test_config.py",
+    "core/method": "core/test_online.py",
     # Signals need processes to be sent to.
     "signals": "faults/test_processes.py",
     # A sink is seen at work where a view is.

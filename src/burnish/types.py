@@ -34,10 +34,13 @@ class Example:
 
 
 class Step(NamedTuple):
-    """One step of a stepped answer. ``rating`` is 1 (good), 0 (neutral), -1 (wrong), or None where nobody rated it."""
+    """One step of a stepped answer. ``rating`` is 1 (good), 0 (neutral), -1 (wrong), or None where nobody rated it.
+
+    An estimate may lie between them.
+    """
 
     text: str
-    rating: int | None = None
+    rating: float | None = None
 
 
 @dataclass(frozen=True)

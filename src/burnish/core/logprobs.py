@@ -30,6 +30,11 @@ def predictor_index(prompt_last: int, start: int, length: int) -> Tensor:
     return index
 
 
+def read(values: Tensor) -> Tensor:
+    """[B, T, ...] what a head says before each token -> the same after it; zeros after the last one, where nothing is said."""
+    return torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
+
+
 def token_logprobs(
     hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0, kept: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,8 @@ from burnish.errors import unknown
 T = TypeVar("T")
 
 
-def constants(namespace: Mapping[str, Any], kind: type[T]) -> dict[str, T]:
-    """The constants of that kind among a module's names, by lower-case name, in the order of the file."""
+def constants(namespace: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """The constants of that class (or union) among a module's names, by lower-case name, in the order of the file."""
     return {name.lower(): value for name, value in namespace.items() if name.isupper() and isinstance(value, kind)}
 
 

@@ -189,7 +189,7 @@ Jensen-Shannon divergence (``distil.beta``) it covers more of the teacher; on th
 
 def table() -> dict[str, Method]:
     """Every named method of this module, by its lower-case name."""
-    return named.constants(globals(), Method)  # type: ignore[type-abstract]
+    return named.constants(globals(), Method)
 
 
 def get(name: str) -> Method:

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from burnish.data.batching import padded
 from burnish.data.chat import Chat
 from burnish.errors import InputError
-from burnish.types import Answer, Batch, Comparison, Example
+from burnish.types import Answer, Batch, Comparison, Example, Step
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Row:
     content: tuple[bool, ...] = ()
     rank: int = -1
     targets: Mapping[str, float] = field(default_factory=dict)
-    ratings: Mapping[int, int] = field(default_factory=dict)
+    ratings: Mapping[int, float] = field(default_factory=dict)
     mismatched: bool = False
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ def _answer(chat: Chat, item: Comparison, prompt: tuple[int, ...], answer: Answe
     tokens, mask = tokens[:end], mask[:end]
     content = tuple(chosen and token not in chat.eos_ids for token, chosen in zip(tokens, mask, strict=True))
     targets = {**answer.scores, **({} if answer.label is None else {"label": float(answer.label)})}
-    return Row(prompt, tokens, mask, content, rank, targets, _step_ends(chat, tokens, answer))
+    return Row(prompt, tokens, mask, content, rank, targets, step_ends(chat, tokens, answer.steps))
 
 
 def _last_run(mask: Sequence[bool]) -> list[bool]:
@@ -91,11 +91,14 @@ def _dense(ranks: Sequence[int | None]) -> list[int]:
     return [-1 if rank is None else distinct.index(rank) for rank in ranks]
 
 
-def _step_ends(chat: Chat, tokens: Sequence[int], answer: Answer) -> dict[int, int]:
-    """The rating of each rated step by its last token: the one with which the text so far contains the whole step."""
-    ends: dict[int, int] = {}
+def step_ends(chat: Chat, tokens: Sequence[int], steps: Sequence[Step]) -> dict[int, float]:
+    """The rating of each rated step by its last token: the one with which the text so far contains the whole step.
+
+    Raises InputError where two steps end with the same token.
+    """
+    ends: dict[int, float] = {}
     text, place = "", 0
-    for step in answer.steps:
+    for step in steps:
         text += step.text
         while place < len(tokens) and len(chat.decode(tokens[: place + 1]).rstrip()) < len(text.rstrip()):
             place += 1
@@ -163,7 +166,7 @@ def collate(units: Sequence[Unit], ref_logprobs: Sequence[Sequence[Tensor]] | No
 
 
 def _ratings(rows: Sequence[Row], longest: int) -> Tensor:
-    out = torch.full((len(rows), longest), -1)
+    out = torch.full((len(rows), longest), -1.0, dtype=torch.float64)
     for line, row in zip(out, rows, strict=True):
         for place, rating in row.ratings.items():
             line[place] = rating + 1

@@ -21,6 +21,7 @@ from burnish.core import keys
 from burnish.core.logprobs import logprobs_at, token_logprobs
 from burnish.data.batching import micro_batches
 from burnish.data.chat import Chat
+
 # Importing online_merging makes its optimizers choices, importing table its model type known.
 from burnish.engines import attention, lora, neftune, online_merging, optim, table  # noqa: F401
 from burnish.engines.lora import LoRA

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from burnish.core import keys
 from burnish.core.intervals import wilson
 from burnish.data.batching import collate
 from burnish.data.chat import Chat
 from burnish.engines.local import LocalModel
 from burnish.errors import InputError
+from burnish.loops.continuations import Prefix, completed, continuations
 from burnish.loops.evaluate import Measured
 from burnish.loops.rollouts import RewardFunction
-from burnish.types import Completion, Example, Request, Rollout, Sampler, Sampling
+from burnish.types import Completion, Example, Rollout, Sampler, Sampling
 
 LEAST = 1e-9
 """A smaller fall is rounding."""
@@ -200,36 +200,7 @@ def play_on(
     sampler: Sampler, chat: Chat, rollout: Rollout, sampling: Sampling, samples: int, key: int
 ) -> list[list[Completion]]:
     """For each place of the completion, ``samples`` completions that agree with it up to there."""
-    if samples < 1:
-        raise InputError(f"{samples} continuations tell nothing: give at least 1")
     if len(rollout.tokens) > sampling.max_tokens:
         raise InputError(f"the completion has {len(rollout.tokens)} tokens, more than the limit {sampling.max_tokens}")
-    requests = [
-        Request(
-            rollout.prompt + rollout.tokens[:place], keys.derive(key, place, i),
-            replace(sampling, max_tokens=sampling.max_tokens - place),
-        )
-        for place in range(len(rollout.tokens))
-        for i in range(samples)
-    ]  # fmt: skip
-    found = sorted(sampler.sample(requests), key=lambda c: c.index)
-    games = [
-        _joined(chat, rollout.tokens[: number // samples], continuation, sampling.stop)
-        for number, continuation in enumerate(found)
-    ]
-    return [games[start : start + samples] for start in range(0, len(games), samples)]
-
-
-def _joined(chat: Chat, begun: tuple[int, ...], continuation: Completion, stop: Sequence[str]) -> Completion:
-    """The whole completion. A stop string may begin before the continuation, where the sampler did not look for it."""
-    tokens = begun + continuation.tokens
-    for end in range(len(begun) + 1, len(tokens) + 1) if stop else ():
-        if any(s in chat.decode(tokens[:end]) for s in stop):
-            return completed(chat, tokens[:end], "stop")
-    return completed(chat, tokens, continuation.finish)
-
-
-def completed(chat: Chat, tokens: tuple[int, ...], finish: str) -> Completion:
-    """These tokens as a sampler would return them, for a judge."""
-    text = chat.decode(tokens)
-    return Completion(tokens, text, ({"role": "assistant", "content": text},), finish)
+    prefixes = [Prefix(rollout.prompt, rollout.tokens[:place], (key, place)) for place in range(len(rollout.tokens))]
+    return continuations(sampler, chat, prefixes, sampling, samples)

@@ -139,18 +139,19 @@ def summarise(items: Sequence[Item], ks: Sequence[int] = (1,)) -> dict[str, Any]
     summary: dict[str, Any] = {"n": len(items), "samples": samples}
     for name in items[0].scores[0]:
         per_item = [sum(s[name] for s in item.scores) / samples for item in items]
-        summary[name] = _interval(per_item)
+        summary[name] = interval(per_item)
         for k in ks:
             if 1 < k <= samples:
                 solved = [pass_at_k(samples, sum(s[name] >= 1 for s in item.scores), k) for item in items]
-                summary[f"{name}/pass@{k}"] = _interval(solved)
+                summary[f"{name}/pass@{k}"] = interval(solved)
     tokens = [t for item in items for t in item.tokens]
     summary["length/mean"] = sum(tokens) / len(tokens)
     summary["length/truncated_frac"] = sum(f == "length" for item in items for f in item.finishes) / len(tokens)
     return summary
 
 
-def _interval(per_item: Sequence[float]) -> dict[str, float]:
+def interval(per_item: Sequence[float]) -> dict[str, float]:
+    """{mean, low, high, n}: Wilson's 95% interval where every item is 0 or 1, else the normal approximation's."""
     n, total = len(per_item), sum(per_item)
     if all(x in (0, 1) for x in per_item):
         low, high = wilson(total, n)
