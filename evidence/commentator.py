@@ -15,7 +15,8 @@ from burnish.data.batching import collate
 from burnish.engines.decode import LocalSampler, generate
 from burnish.engines.local import LocalModel
 from burnish.engines.optim import Schedule
-from burnish.loops.commentate import Commentary, Grading, Judge, biggest_drop, commentate, completed
+from burnish.loops.commentate import Commentary, Grading, Judge, biggest_drop, commentate
+from burnish.loops.continuations import completed
 from burnish.loops.rl import rl
 from burnish.run import Run
 from burnish.types import Completion, Example, Head, Request, RewardPart, Rollout

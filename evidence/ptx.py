@@ -24,7 +24,8 @@ from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import AdamW, Schedule
 from burnish.engines.pretrained import resolve
 from burnish.loops.evaluate import EvalConfig, Measured, evaluate
-from burnish.loops.fit import Examples, FitConfig, encode, fit, heldout_loss
+from burnish.loops.fit import FitConfig, fit, heldout_metrics
+from burnish.loops.fixed import Data, Fixed, encode_all
 from burnish.loops.rl import RLConfig, rl
 from burnish.loops.update import CriticConfig
 from burnish.rewards.accuracy import Accuracy
@@ -222,7 +223,7 @@ def comparisons(results: Results) -> list[list[str]]:
 
 def kept(
     stage: Stage, model: Path, task: Arithmetic, *, algo: Algorithm, cfg: RLConfig, reward: Composable,
-    heldout: Measured, pretraining: Examples,
+    heldout: Measured, pretraining: Data,
 ) -> Path:  # fmt: skip
     """A stage: the loop, with all of its checkpoints left on disk."""
     stage.keep_checkpoints = cfg.steps
@@ -252,7 +253,8 @@ def held_out() -> Solved:
 
 def likelihood(model: LocalModel) -> float:
     """Nats per token of right replies to held-out sorting problems."""
-    return heldout_loss(model, encode(model.chat, held_out(), model.context, drop_long=False), NLL(), batch=50)
+    rows = Fixed(encode_all(model.chat, held_out(), model.context, drop_long=False))
+    return heldout_metrics(model, rows, NLL(), 50)["eval/loss"]
 
 
 EXPERIMENT = Ptx()

@@ -37,12 +37,14 @@ ELSEWHERE = {
     # Records and errors have no behaviour of their own; what they do is tested where they are used.
     "types": "core/test_losses.py",
     "errors": "test_config.py",
+    "core/method": "core/test_online.py",
     # Signals need processes to be sent to.
     "signals": "faults/test_processes.py",
     # A sink is seen at work where a view is.
     "sinks": "test_view.py",
     # Their own names are taken by the tests of other modules: basenames are unique.
     "cli/plan": "cli/test_plan_command.py",
+    "core/units": "core/test_units_pairs.py",
     "loops/episodes": "loops/test_turns.py",
     # What these build or check is tested as a whole, by those who ask for it.
     "engines/gguf": "engines/test_pretrained.py",

@@ -326,9 +326,10 @@ class Needs:
 
     ``logprobs`` False spares the head over the vocabulary. ``reference`` asks for ``batch.ref_logprobs``. With ``statistics``
     ``prepare(batch, outputs)`` also gets what the current weights say about the whole mini-batch, one more forward pass.
-    ``mismatched`` adds a row to every unit: its prompt with an answer to another one, ``train`` False and True in
-    ``extras["mismatched"]``. ``heads`` have to be there. ``at_ids`` and ``divergence`` are described at :class:`Outputs`;
-    ``divergence`` is the share of the teacher in the mixture of a generalised Jensen-Shannon divergence (arXiv:2306.13649).
+    ``mismatched`` adds to the batch, for every unit, a unit of one row: its prompt with an answer to another one. Such rows
+    are False in ``train`` and True in ``extras["mismatched"]``; ``prepare`` sees them, the loss itself does not. ``heads``
+    have to be there. ``at_ids`` and ``divergence`` are described at :class:`Outputs`; ``divergence`` is the share of the
+    teacher in the mixture of a generalised Jensen-Shannon divergence (arXiv:2306.13649).
     """
 
     logprobs: bool = True

@@ -42,7 +42,7 @@ def test_it_says_what_the_run_itself_says(nano: Path, capsys: Captured) -> None:
 
 def test_every_training_stage_is_planned_under_its_key(capsys: Captured) -> None:
     plan = said(capsys, "plan", "r1-zero", "--scale", "tiny", "pretrain.batch=5", "pretrain.max_length=77")
-    assert "pretrain: nano a step 5 rows -> 1 update" in plan and "for rows of up to 77 tokens" in plan
+    assert "pretrain: nano a step 5 items -> 1 update" in plan and "for rows of up to 77 tokens" in plan
     assert "rl: nano a step 8 prompts x 16 completions = 128 rollouts" in plan
     assert "trains no language model" in said(capsys, "plan", "maze")
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.core import keys
-from burnish.data.batching import collate, epoch_order, flatten, micro_batches, minibatches, supervised
+from burnish.data.batching import collate, epoch_order, flatten, micro_batches, minibatches
 from burnish.errors import InputError
 from burnish.types import Batch, RewardPart, Rollout
 from rows import groups, rollout
@@ -78,25 +78,6 @@ def test_kept_ids_that_do_not_fit_the_tokens_are_errors() -> None:
     for broken in (replace(row, kept_ids=((4,),)), replace(row, kept=(0.5,), kept_ids=((4,), (5,)))):
         with pytest.raises(InputError, match="episode 3 has 2 tokens, but"):
             collate([broken])
-
-
-def test_supervised_starts_at_the_first_trained_token() -> None:
-    batch = supervised([((1, 2, 3, 4), (False, False, True, True)), ((5, 6, 7, 8), (False, True, False, True))])
-    assert [p.tolist() for p in batch.prompts] == [[1, 2], [5]]
-    assert batch.tokens.tolist() == [[3, 4, 0], [6, 7, 8]]
-    assert batch.mask.tolist() == [[True, True, False], [True, False, True]]
-    assert batch.lengths.tolist() == [2, 3] and batch.train.all()
-    assert batch.sampler_logprobs is None and batch.token_rewards is None
-
-
-def test_a_row_trained_from_its_first_token_keeps_that_one_as_prompt() -> None:
-    batch = supervised([((1, 2, 3), (True, True, True))])
-    assert batch.prompts[0].tolist() == [1] and batch.tokens.tolist() == [[2, 3]] and batch.mask.all()
-
-
-def test_a_row_without_a_trained_token_is_an_error() -> None:
-    with pytest.raises(ValueError):
-        supervised([((1, 2), (False, False))])
 
 
 @given(SHAPES, st.integers(1, 60))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import combinations
 from pathlib import Path
 
@@ -12,23 +11,13 @@ from bandit import Bandit
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.evaluate import EvalConfig, distinct, evaluate, paired, pass_at_k, run_items, summarise, wilson
+from burnish.loops.evaluate import EvalConfig, distinct, evaluate, paired, pass_at_k, run_items, summarise
 from burnish.run import Run
 from burnish.types import Sampling
 from burnish.view import View
 from tiny import two_token_model
 
 ENGINE = Engine(dtype="float32", device="cpu")
-
-
-def test_wilson_interval_solves_its_own_equation() -> None:
-    for successes, n in ((0, 10), (3, 10), (168, 200), (10, 10)):
-        low, high = wilson(successes, n)
-        share = successes / n
-        assert -1e-12 < low <= share + 1e-12 and share - 1e-12 <= high < 1 + 1e-12
-        for edge in (edge for edge in (low, high) if 1e-9 < edge < 1 - 1e-9):
-            assert abs(share - edge) == pytest.approx(1.959963984540054 * math.sqrt(edge * (1 - edge) / n))
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_pass_at_k_is_the_share_of_k_subsets_with_a_right_answer() -> None:

@@ -13,7 +13,8 @@ from burnish.data.chat import Chat
 from burnish.engines.local import Engine
 from burnish.engines.optim import Schedule
 from burnish.errors import InputError
-from burnish.loops.fit import FitConfig, encode, fit
+from burnish.loops.fit import FitConfig, fit
+from burnish.loops.fixed import encode_all
 from burnish.run import Run
 from burnish.types import Example
 from burnish.view import View
@@ -69,12 +70,12 @@ def test_epochs_count_passes_over_the_data(run: Run, nano: Path) -> None:
 
 def test_the_model_trains_on_the_answer_only(nano: Path) -> None:
     chat = Chat.load(nano)
-    (tokens, mask), *_ = encode(chat, Rows(1), 100, drop_long=False)
-    assert chat.decode([t for t, m in zip(tokens, mask, strict=True) if m], special=True) == "yes<|end|>"
+    ((row,), *_) = encode_all(chat, Rows(1), 100, drop_long=False)
+    assert chat.decode([t for t, m in zip(row.tokens, row.mask, strict=True) if m], special=True) == "yes<|end|>"
 
 
 def test_long_rows_are_an_error_that_names_them_and_the_fix(nano: Path) -> None:
     with pytest.raises(InputError, match=r"1 of 1 rows are longer than 10 tokens \(row 1: .*drop_long=true"):
-        encode(Chat.load(nano), Rows(1), 10, drop_long=False)
+        encode_all(Chat.load(nano), Rows(1), 10, drop_long=False)
     with pytest.raises(InputError, match="no row to train on"):
-        encode(Chat.load(nano), Rows(1), 10, drop_long=True)
+        encode_all(Chat.load(nano), Rows(1), 10, drop_long=True)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from burnish.core.algorithms import PPO, REMAX
-from burnish.data.batching import collate, supervised
+from burnish.data import units
+from burnish.data.batching import collate
 from burnish.engines.attention import Packed
 from burnish.engines.decode import MAX_ROWS
 from burnish.engines.local import Engine, LocalModel
@@ -67,7 +68,7 @@ def test_checkpointing_keeps_less(nano: Path) -> None:
 
 def test_what_is_kept_for_the_backward_pass(nano: Path) -> None:
     """Planned is within a third of the bytes that autograd really keeps, for prompts of their own and for shared ones."""
-    own = supervised([(tuple(range(i, i + 70)), (False,) * 20 + (True,) * 50) for i in range(8)])
+    own = units.collate([units.supervised(tuple(range(i, i + 70)), (False,) * 20 + (True,) * 50) for i in range(8)])
     row = Rollout(tuple(range(60)), tuple(range(20)), (True,) * 20, (0.0,) * 20, outcome(1.0), 0, 0)
     shared = collate([replace(row, episode=i) for i in range(8)])
     for dtype, adapter in (("float32", None), ("bfloat16", LoRA(rank=4)), ("float32", LoRA(rank=4, layers=1))):

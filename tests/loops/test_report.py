@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from burnish.data.batching import supervised
+from burnish.data import units
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
 from burnish.loops import report
@@ -30,10 +30,10 @@ def test_the_first_example_marks_exactly_the_trained_tokens(nano: Path, tmp_path
     row = model.chat.encode_dialogue([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}])
     screen = console()
     stage = Stage(tmp_path / "s", seed=0, view=View(screen))
-    report.first_example(stage, model, supervised([row]))
+    report.first_example(stage, model, units.collate([units.supervised(*row)]))
     assert "<|user|>hi<|end|><|assistant|>⟦yo<|end|>⟧" in screen.export_text()
     with pytest.raises(InputError, match="no token of the batch would be trained"):
-        batch = supervised([row])
+        batch = units.collate([units.supervised(*row)])
         report.first_example(stage, model, type(batch)(**{**vars(batch), "mask": batch.mask & False}))
 
 

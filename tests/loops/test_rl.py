@@ -13,12 +13,13 @@ import torch
 from bandit import Bandit
 from rich.console import Console
 
+from burnish.core import online
 from burnish.core.algorithms import DR_GRPO, GRPO, table
 from burnish.core.selection import MixedGroups
 from burnish.core.surrogates import Squared
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import AdamW, Schedule
-from burnish.errors import TrainingHaltedError
+from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops.report import DryRunFinished
 from burnish.loops.rl import RLConfig, rl
 from burnish.loops.update import CriticConfig
@@ -146,3 +147,33 @@ def test_heldout_accuracy_is_logged_when_it_is_due(run: Run, model: Path) -> Non
     cfg = replace(CONFIG, steps=4, eval_every=2, eval_items=4)
     run.stage(rl, "s", model, Bandit(), algo=GRPO, cfg=cfg, heldout=Bandit())
     assert ["eval/accuracy" in m for m in lines(run.directory / "s")] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("name", online.table())
+def test_online_methods_learn_the_bandit(name: str, run: Run, model: Path) -> None:
+    """From comparisons of fresh samples, and from a teacher who has learnt it.
+
+    Nash-MD comes to rest where the log-odds have moved by the difference of the win rates over tau: the regularised
+    equilibrium.
+    """
+    start = probability_of_a(model)
+    cfg = replace(CONFIG, group=4, steps=60)
+    method, teacher = online.get(name), None
+    if method.needs_teacher:
+        teacher = run.stage(rl, "teacher", model, Bandit(), algo=DR_GRPO, cfg=CONFIG)
+    after = run.stage(rl, "bandit", model, Bandit(), algo=method, cfg=cfg, teacher=teacher)
+    if name == "nash_md":
+        gain = torch.sigmoid(torch.tensor(1.0)) - 0.5
+        rest = torch.sigmoid(torch.logit(torch.tensor(start)) + gain / online.NASH_MD.kl.coef)
+        assert probability_of_a(after) == pytest.approx(float(rest), abs=0.1)
+    else:
+        assert probability_of_a(after) > 0.9
+    rows = pq.read_table(run.directory / "bandit" / "rollouts" / "step-000001.parquet").to_pylist()
+    assert len(rows) == 8 * (1 + (method.rival is not None))
+
+
+def test_a_teacher_is_given_where_one_is_needed_and_only_there(run: Run, model: Path) -> None:
+    with pytest.raises(InputError, match="learns from a teacher: give one"):
+        run.stage(rl, "a", model, Bandit(), algo=online.GKD, cfg=CONFIG)
+    with pytest.raises(InputError, match="has no teacher"):
+        run.stage(rl, "b", model, Bandit(), algo=GRPO, cfg=CONFIG, teacher=model)

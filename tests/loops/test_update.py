@@ -17,7 +17,8 @@ from torch import Tensor
 from burnish.core.algorithms import A2C, PPO, PPO_PTX, REMAX, RLOO, TRPO, Algorithm
 from burnish.core.losses import NLL
 from burnish.core.selection import Band, MixedGroups
-from burnish.data.batching import Row, collate, supervised
+from burnish.data import units
+from burnish.data.batching import collate
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import Schedule
 from burnish.engines.reference import Reference
@@ -32,7 +33,7 @@ from rows import rollout
 from tiny import three_token_model, two_token_model
 
 EXACT = Engine(dtype="float64", device="cpu")
-TEXT: list[Row] = [((0, 1, 0, 2), (False, True, True, True)), ((1, 0, 0), (False, True, True))]
+TEXT = [units.supervised((0, 1, 0, 2), (False, True, True, True)), units.supervised((1, 0, 0), (False, True, True))]
 EVERY_ROW = replace(RLOO, entropy=1e-3)  # no row is idle, so no metric is without a token
 CONFIG = RLConfig(
     steps=6, prompts=2, group=4, sampling=Sampling(max_tokens=1), schedule=Schedule(lr=0.02), engine=EXACT,
@@ -95,7 +96,7 @@ def test_the_joint_step_of_ppo_ptx_is_ppo_plus_gamma_times_the_text(tmp_path: Pa
     joint, of_critic = gradients(models.policy), gradients(models.critic or models.policy)
     update(models, PPO, run).accumulate(batch, 0, None)
     ppo, alone = gradients(models.policy), gradients(models.critic or models.policy)
-    models.policy.forward_backward(NLL().prepare(supervised(TEXT)), NLL())
+    models.policy.forward_backward(NLL().prepare(units.collate(TEXT)), NLL())
     text = gradients(models.policy)
     assert close(joint, {name: ppo[name] + 27.8 * g for name, g in text.items()})
     assert close(of_critic, alone), "the text is the policy's business"

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from burnish import config
 from burnish.core.algorithms import GRPO
-from burnish.loops.evaluate import wilson
+from burnish.core.intervals import wilson
 from burnish.loops.report import DryRunFinished
 from burnish.recipes.r1_zero import SCALES, main
 from burnish.rewards.format import well_formed

@@ -28,6 +28,8 @@ class Advantage(ABC):
     """Whether ``batch.values`` has to be there."""
     needs_greedy = False
     """Whether each group has one more row, decoded greedily and not trained on, to be its baseline."""
+    rival: float | None = None
+    """The share of the reference in the rival that as many completions come from, not trained on (Method.rival)."""
 
     @abstractmethod
     def __call__(self, batch: Batch, rewards: Tensor, state: State) -> Tensor: ...

@@ -8,13 +8,11 @@ one line here, or one new dataclass plus one line. The string under each constan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from burnish.core import named
 from burnish.core.advantages import EMA, Advantage, Greedy, GroupMean, LeaveOneOut, State
 from burnish.core.aggregate import Aggregate, constant, seq_mean_token_mean, seq_mean_token_sum, token_mean
 from burnish.core.corrections import Correction
@@ -22,17 +20,16 @@ from burnish.core.episodes import Episodes
 from burnish.core.kl import KL, k1, k2, k3, old
 from burnish.core.levels import sequence, sequence_mean
 from burnish.core.losses import PolicyLoss, ValueLoss
-from burnish.core.notes import notes_in
+from burnish.core.method import Method
 from burnish.core.returns import GAE, ProcessGroup, Return, Whiten
 from burnish.core.selection import MixedGroups, Selection
 from burnish.core.surrogates import Clip, ClipWeight, Plain, Ratio, Soft, Squared, Surrogate
 from burnish.core.trust_region import TrustRegion
-from burnish.errors import unknown
 from burnish.types import Batch
 
 
 @dataclass(frozen=True)
-class Algorithm:
+class Algorithm(Method):
     """advantage x surrogate x aggregation x KL (in the loss or in the reward) x correction x selection, and some extras.
 
     ``entropy`` is the weight of an entropy bonus. ``mask_truncated`` keeps completions that hit the limit in the group's
@@ -67,6 +64,8 @@ class Algorithm:
     @property
     def needs_reference(self) -> bool:
         kls = [kl for kl in (self.kl, self.reward_kl) if kl is not None]
+        if self.rival:
+            return True
         return self.surrogate.needs_reference or any(kl.needs_reference or kl.adapt is not None for kl in kls)
 
     @property
@@ -75,12 +74,14 @@ class Algorithm:
 
     @property
     def needs_greedy(self) -> bool:
-        """Whether each group gets one more completion, decoded greedily, as its baseline."""
         return self.advantage.needs_greedy
 
     @property
+    def rival(self) -> float | None:
+        return self.advantage.rival
+
+    @property
     def needs_old_logprobs(self) -> bool:
-        """Whether the log-probs before the update are wanted even when the batch is used for a single update."""
         return self.reward_kl is not None or self._adaptive is not None
 
     @property
@@ -93,7 +94,6 @@ class Algorithm:
         return {**self.advantage.init(), **({} if kl is None else {"kl_coef": kl.coef})}
 
     def update(self, state: State, batch: Batch) -> State:
-        """The state after a rollout batch has been used. Pure."""
         state = {**state, **self.advantage.update(state, batch)}
         if self._adaptive is not None and self._adaptive.adapt is not None:
             assert batch.old_logprobs is not None and batch.ref_logprobs is not None
@@ -123,14 +123,6 @@ class Algorithm:
         if self.mask_truncated:
             batch = replace(batch, train=batch.train & ~batch.extra("truncated"))
         return replace(batch, advantages=advantages, returns=returns)
-
-    def idle(self, batch: Batch) -> Tensor:
-        """[B] True for rows that add nothing to the policy's gradient, which the loop may leave out of the forward pass.
-
-        With a KL or an entropy term every row counts. Weights are computed before rows are left out, so the gradient is
-        the same to the last bit of the sum.
-        """
-        return self.loss.idle(batch)
 
 
 REINFORCE = Algorithm(EMA(0.9), Plain(), seq_mean_token_sum)
@@ -304,18 +296,14 @@ The minimum is ``pi_ref e^{A/lambda}`` up to normalisation: the squared distance
 
 def table() -> dict[str, Algorithm]:
     """Every named algorithm of this module, by its lower-case name."""
-    return {name.lower(): value for name, value in globals().items() if isinstance(value, Algorithm)}
+    return named.constants(globals(), Algorithm)
 
 
 def get(name: str) -> Algorithm:
     """The algorithm of that name, in any case, with ``-`` or ``_``. Raises InputError naming the nearest one."""
-    known = table()
-    key = name.lower().replace("-", "_")
-    if key not in known:
-        raise unknown("algorithm", name, known)
-    return known[key]
+    return named.find("algorithm", name, table())
 
 
-def notes() -> Mapping[str, str]:
+def notes() -> dict[str, str]:
     """The documentation string under each constant of this file, by lower-case name."""
-    return notes_in(Path(__file__))
+    return named.notes(__file__)

@@ -5,6 +5,8 @@ This is the only module that shifts by one: the hidden state at position ``i`` p
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ def predictor_index(prompt_last: int, start: int, length: int) -> Tensor:
     """[length] positions of the hidden states that predict a completion of ``length`` tokens laid out from ``start``.
 
     The first token is predicted by the last token of the prompt (at ``prompt_last``, which may lie elsewhere when several
-    completions share one prompt), every other one by the token before it.
+    completions beta one prompt), every other one by the token before it.
     """
     index = torch.arange(start - 1, start + length - 1)
     index[0] = prompt_last
@@ -47,6 +49,47 @@ def token_logprobs(
     """
     logprobs, entropy = _ChunkedHead.apply(hidden, weight, targets, temperature, kept)  # type: ignore[no-untyped-call]
     return logprobs, entropy
+
+
+def logprobs_at(hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor:
+    """``log softmax(h W^T / temperature)`` [N, K] at ``ids`` [N, K]; 0 without a gradient where an id is -1.
+
+    Shapes, precision and chunks are those of :func:`token_logprobs`, which has one id a line.
+    """
+    found: Tensor = _ChunkedIds.apply(hidden, weight, ids, temperature)  # type: ignore[no-untyped-call]
+    return found
+
+
+def divergence(
+    hidden: Tensor,
+    weight: Tensor,
+    teacher_hidden: Tensor,
+    teacher_weight: Tensor,
+    beta: float,
+    temperature: float = 1.0,
+) -> Tensor:
+    """[N] the generalised Jensen-Shannon divergence of student p_s and teacher p_t (GKD, arXiv:2306.13649, eq. 1), in nats:
+
+    ``beta KL(p_t || m) + (1 - beta) KL(p_s || m)``,  ``m = beta p_t + (1 - beta) p_s``;
+
+    at ``beta`` 0 the forward ``KL(p_t || p_s)``, at 1 the reverse ``KL(p_s || p_t)``, as in GKD's reference and in TRL.
+    These two are no limits of the value, which goes to 0, but of its directions: JSD / beta goes to the forward KL, and
+    JSD / (1 - beta) to the reverse one. ``teacher_hidden`` [N, D'], ``teacher_weight`` [V, D']; no gradient reaches them.
+    """
+    found: Tensor = _ChunkedDivergence.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, teacher_hidden, teacher_weight, beta, temperature
+    )
+    return found
+
+
+@torch.no_grad()
+def top_logprobs(hidden: Tensor, weight: Tensor, k: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """([N, k] the most likely ids, the first one first; [N, k] their log-probs over the whole vocabulary), as constants."""
+    ids = torch.empty(len(hidden), k, dtype=torch.long, device=hidden.device)
+    logprobs = hidden.new_empty(len(hidden), k, dtype=torch.promote_types(hidden.dtype, torch.float32))
+    for rows in _chunks(len(hidden), len(weight)):
+        logprobs[rows], ids[rows] = _log_softmax(hidden[rows], weight, temperature).topk(k)
+    return ids, logprobs
 
 
 def log_softmax_chunks(hidden: Tensor, weight: Tensor, temperature: float) -> list[tuple[slice, Tensor]]:
@@ -101,21 +144,127 @@ class _ChunkedHead(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         hidden, weight, targets, entropy, kept = ctx.saved_tensors
         grad_logprobs, grad_entropy = grads
-        need_hidden, need_weight = ctx.needs_input_grad[:2]
-        grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=entropy.dtype) if need_weight else None
         bonus = bool((grad_entropy != 0).any())
-        for rows in _chunks(len(hidden), len(weight)):
-            logp = _log_softmax(hidden[rows], weight, ctx.temperature, None if kept is None else kept[rows])
+
+        def slope(rows: slice, logp: Tensor) -> Tensor:
             upstream = grad_logprobs[rows, None]
-            slope = -upstream
+            each = -upstream
             if bonus:
-                slope = slope - grad_entropy[rows, None] * (logp + entropy[rows, None])
-            grad_logits = logp.exp_().mul_(slope)
-            grad_logits.scatter_add_(1, targets[rows, None], upstream)
-            grad_logits = grad_logits.div_(ctx.temperature).to(hidden.dtype)
-            if grad_hidden is not None:
-                grad_hidden[rows] = grad_logits @ weight
-            if grad_weight is not None:
-                grad_weight += grad_logits.T @ hidden[rows]
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
+                each = each - grad_entropy[rows, None] * (logp + entropy[rows, None])
+            return logp.exp_().mul_(each).scatter_add_(1, targets[rows, None], upstream)
+
+        return *_pull_back(hidden, weight, ctx.temperature, ctx.needs_input_grad, slope, kept), None, None, None
+
+
+class _ChunkedIds(torch.autograd.Function):
+    """The same for many ids a line: d sum_k u_k log p_k / dz = sum_k u_k onehot(k) - p sum_k u_k."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float) -> Tensor:
+        ids = ids.long()
+        found = hidden.new_empty(ids.shape, dtype=torch.promote_types(hidden.dtype, torch.float32))
+        for rows in _chunks(len(hidden), len(weight)):
+            found[rows] = _log_softmax(hidden[rows], weight, temperature).gather(1, ids[rows].clamp(min=0))
+        ctx.save_for_backward(hidden, weight, ids)
+        ctx.temperature = temperature
+        return found.masked_fill_(ids < 0, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        hidden, weight, ids = ctx.saved_tensors
+        upstream = grads[0].masked_fill(ids < 0, 0.0)
+
+        def slope(rows: slice, logp: Tensor) -> Tensor:
+            spread = logp.exp_().mul_(-upstream[rows].sum(1, keepdim=True))
+            return spread.scatter_add_(1, ids[rows].clamp(min=0), upstream[rows])
+
+        return *_pull_back(hidden, weight, ctx.temperature, ctx.needs_input_grad, slope), None, None
+
+
+class _ChunkedDivergence(torch.autograd.Function):
+    """The teacher's chunk is recomputed beside the student's, so a chunk has half as many lines."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        teacher_hidden: Tensor,
+        teacher_weight: Tensor,
+        beta: float,
+        temperature: float,
+    ) -> Tensor:
+        found = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        for rows in _chunks(len(hidden), 2 * len(weight)):
+            student = _log_softmax(hidden[rows], weight, temperature)
+            teacher = _log_softmax(teacher_hidden[rows], teacher_weight, temperature).to(student.dtype)
+            found[rows] = _jensen_shannon(student, teacher, beta)
+        ctx.save_for_backward(hidden, weight, teacher_hidden, teacher_weight)
+        ctx.beta, ctx.temperature = beta, temperature
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+        hidden, weight, teacher_hidden, teacher_weight = ctx.saved_tensors
+
+        def slope(rows: slice, student: Tensor) -> Tensor:
+            teacher = _log_softmax(teacher_hidden[rows], teacher_weight, ctx.temperature).to(student.dtype)
+            return _jensen_shannon_slope(student, teacher, ctx.beta).mul_(grads[0][rows, None])
+
+        found = _pull_back(hidden, weight, ctx.temperature, ctx.needs_input_grad, slope, held=2)
+        return *found, None, None, None, None
+
+
+def _mixture(student: Tensor, teacher: Tensor, beta: float) -> Tensor:
+    """log m for a beta strictly between 0 and 1."""
+    return torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+
+
+def _jensen_shannon(student: Tensor, teacher: Tensor, beta: float) -> Tensor:
+    def kl(p: Tensor, q: Tensor) -> Tensor:
+        return (p.exp() * (p - q)).sum(-1)
+
+    if beta == 0:
+        return kl(teacher, student)
+    if beta == 1:
+        return kl(student, teacher)
+    mixture = _mixture(student, teacher, beta)
+    return beta * kl(teacher, mixture) + (1 - beta) * kl(student, mixture)
+
+
+def _jensen_shannon_slope(student: Tensor, teacher: Tensor, beta: float) -> Tensor:
+    """d divergence / dz = p_s (g - sum p_s g) with g the slope by p_s: (1 - beta) log(p_s / m), at beta 1 log(p_s / p_t).
+
+    At beta 0 that is p_s - p_t.
+    """
+    chances = student.exp()
+    if beta == 0:
+        return chances - teacher.exp()
+    gain = student - teacher if beta == 1 else (1 - beta) * (student - _mixture(student, teacher, beta))
+    return chances * (gain - (chances * gain).sum(-1, keepdim=True))
+
+
+def _pull_back(
+    hidden: Tensor,
+    weight: Tensor,
+    temperature: float,
+    needed: Sequence[bool],
+    slope: Callable[[slice, Tensor], Tensor],
+    kept: Tensor | None = None,
+    held: int = 1,
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of hidden states and head, chunk by chunk, from ``slope(rows, log-probs) -> d loss / dz`` [rows, V].
+
+    ``needed`` says which of the two. ``held`` is the number of distributions that lie in memory at once.
+    """
+    precise = torch.promote_types(hidden.dtype, torch.float32)
+    grad_hidden = torch.empty_like(hidden) if needed[0] else None
+    grad_weight = torch.zeros_like(weight, dtype=precise) if needed[1] else None
+    for rows in _chunks(len(hidden), held * len(weight)):
+        logp = _log_softmax(hidden[rows], weight, temperature, None if kept is None else kept[rows])
+        grad_logits = slope(rows, logp).div_(temperature).to(hidden.dtype)
+        if grad_hidden is not None:
+            grad_hidden[rows] = grad_logits @ weight
+        if grad_weight is not None:
+            grad_weight += grad_logits.T @ hidden[rows]
+    return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype)

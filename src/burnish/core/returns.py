@@ -183,6 +183,10 @@ class Whiten(Advantage):
     def needs_greedy(self) -> bool:  # type: ignore[override]
         return self.inner.needs_greedy
 
+    @property
+    def rival(self) -> float | None:  # type: ignore[override]
+        return self.inner.rival
+
     def __call__(self, batch: Batch, rewards: Tensor, state: State) -> Tensor:
         advantages = self.inner(batch, rewards, state)
         where = chosen(batch)

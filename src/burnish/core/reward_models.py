@@ -6,11 +6,8 @@ loss here needs log-probs or a reference. The string under each constant is its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
+from burnish.core import named
 from burnish.core.links import Logistic
-from burnish.core.notes import notes_in
 from burnish.core.preference import Preference
 from burnish.core.process import StepBinary, StepClasses
 from burnish.core.ranking import (
@@ -25,7 +22,6 @@ from burnish.core.ranking import (
     PointwiseTokens,
 )
 from burnish.core.scores import HeadScore
-from burnish.errors import unknown
 
 RewardLoss = Preference | Penalised | PlackettLuce | Attributes | Pointwise | PointwiseTokens | StepClasses | StepBinary
 
@@ -113,18 +109,14 @@ p is 1 where any of 8 rollouts from the end of the step came out right (hard), o
 
 def table() -> dict[str, RewardLoss]:
     """Every named loss of this module, by its lower-case name."""
-    return {name.lower(): value for name, value in globals().items() if isinstance(value, RewardLoss)}
+    return named.constants(globals(), RewardLoss)
 
 
 def get(name: str) -> RewardLoss:
     """The loss of that name, in any case, with ``-`` or ``_``. Raises InputError naming the nearest one."""
-    known = table()
-    key = name.lower().replace("-", "_")
-    if key not in known:
-        raise unknown("reward-model loss", name, known)
-    return known[key]
+    return named.find("reward-model loss", name, table())
 
 
-def notes() -> Mapping[str, str]:
+def notes() -> dict[str, str]:
     """The documentation string under each constant of this file, by lower-case name."""
-    return {name: text for name, text in notes_in(Path(__file__)).items() if name in table()}
+    return named.notes(__file__)

@@ -104,22 +104,22 @@ def minibatches(batch: Batch, count: int, key: int) -> Iterator[Batch]:
         yield batch.select(torch.nonzero(torch.isin(batch.groups, part)).squeeze(1))
 
 
-def micro_batches(batch: Batch, token_budget: int) -> list[list[int]]:
+def micro_batches(batch: Batch, token_budget: int, *, apart: bool = False) -> list[list[int]]:
     """Row numbers of each micro-batch: whole units, rows of one prompt side by side, at most ``token_budget`` tokens.
 
-    A prompt shared by rows of the same micro-batch is counted once. A unit larger than the budget stands alone. The plan
-    depends on the batch and the budget only, so it is the same when a run is resumed.
+    A prompt shared by rows of the same micro-batch is counted once, or once a row if they are ``apart``. A unit larger than
+    the budget stands alone. The plan depends on the batch and the budget only, so it is the same when a run is resumed.
     """
     plan: list[list[int]] = []
-    used, prompts = 0, set[tuple[int, ...]]()
+    used, prompts = 0, set[tuple[int, tuple[int, ...]]]()
     for rows in _units_by_prompt(batch):
-        keyed = {tuple(batch.prompts[i].tolist()) for i in rows}
+        keyed = {(i if apart else 0, tuple(batch.prompts[i].tolist())) for i in rows}
         completion = int(batch.lengths[rows].sum())
-        cost = completion + sum(map(len, keyed - prompts))
+        cost = completion + sum(len(prompt) for _, prompt in keyed - prompts)
         if not plan or used + cost > token_budget:
             plan.append([])
             used, prompts = 0, set()
-            cost = completion + sum(map(len, keyed))
+            cost = completion + sum(len(prompt) for _, prompt in keyed)
         plan[-1].extend(rows)
         used += cost
         prompts |= keyed

@@ -14,24 +14,27 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from burnish.data import feedback
 from burnish.data.chat import Chat
-from burnish.data.datasets import COLUMNS, DIALOGUES, Kind, Row, example, kind, scan
+from burnish.data.comparisons import compare
+from burnish.data.datasets import example
+from burnish.data.feedback import Feedback
+from burnish.data.kinds import COLUMNS, COMPARED, DIALOGUES, RECIPES, Kind, kind
+from burnish.data.rows import Row, scan
+from burnish.data.units import encode
 from burnish.errors import InputError
-from burnish.types import Example
+from burnish.types import Comparison, Example
 
 LONG = 10  # times the median length
 SHOWN = 5  # row numbers kept for each problem
 
-RECIPES: dict[Kind, tuple[str, ...]] = {
-    "messages": ("sft", "grpo"),
-    "prompt-completion": ("sft", "grpo"),
-    "prompt-only": ("grpo",),
-}
+# Required columns that are no text, or may be empty.
+NOT_TEXT = ("label", "labels", "rating", "question", "responses")
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the rows are in ``what`` (a column's characters, or tokens of the whole row)."""
+    """How long ``what`` is: a column, prompt or answer in characters, a row or a prompt with its answer in tokens."""
 
     what: str
     min: int
@@ -44,7 +47,8 @@ class Lengths:
 class Problem:
     """Something wrong in ``count`` rows; ``rows`` are the numbers of the first few, ``detail`` is about the first.
 
-    ``what`` is "malformed", "empty", "unusable", "without assistant message", "duplicate" or "very long".
+    ``what`` is "malformed", "empty", "unusable", "without assistant message", "without a rating", "duplicate", "very long"
+    or one of :func:`burnish.data.feedback.doubts`.
     """
 
     what: str
@@ -55,7 +59,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`inspect` found. ``kind`` is None where no kind of data fits, and ``note`` says what to do then."""
+    """What :func:`inspect` found. ``kind`` is None where no kind of data fits, and ``note`` says what to do then.
+
+    ``feedback`` measures the judgements where there are any.
+    """
 
     path: str
     kind: Kind | None
@@ -65,12 +72,23 @@ class Report:
     problems: tuple[Problem, ...]
     recipes: tuple[str, ...]
     note: str = ""
+    feedback: Feedback | None = None
 
 
 class _Finding(NamedTuple):
     what: str
     row: int
     detail: str
+
+
+class _Read(NamedTuple):
+    """What came of reading the rows: lengths by what is measured, and the length in ``unit`` of each row as a whole."""
+
+    found: list[_Finding]
+    counts: dict[str, list[int]]
+    whole: dict[int, int]
+    unit: str
+    comparisons: list[Comparison]
 
 
 def inspect(path: str | Path, chat: Chat | None = None) -> Report:
@@ -87,19 +105,13 @@ def inspect(path: str | Path, chat: Chat | None = None) -> Report:
         what = kind(list(rows.values()))
     except InputError as error:
         return Report(str(path), None, len(scanned), columns, (), _problems(found), (), str(error))
-    unusable, tokens = _try_rows(rows, what, chat)
-    counts = {
-        f"{name} (characters)": {number: _characters(row.get(name)) for number, row in rows.items()}
-        for name in _text_columns(what, columns)
-    }
-    whole = {number: sum(count[number] for count in counts.values()) for number in rows}
-    if tokens:
-        counts["row (tokens)"] = tokens
-    found += unusable + _duplicates(rows) + _very_long(tokens or whole, "tokens" if tokens else "characters")
-    lengths = tuple(_lengths(name, count.values()) for name, count in counts.items())
+    read = _read_comparisons(rows, what, chat) if what in COMPARED else _read_others(rows, what, chat, columns)
+    found += read.found + _duplicates(rows) + _very_long(read.whole, read.unit)
+    lengths = tuple(_lengths(name, counts) for name, counts in read.counts.items() if counts)
     recipes = RECIPES.get(what, ())
     note = "" if recipes else f"no recipe yet for data of kind '{what}'"
-    return Report(str(path), what, len(scanned), columns, lengths, _problems(found), recipes, note)
+    judged = feedback.measure(read.comparisons) if read.comparisons else None
+    return Report(str(path), what, len(scanned), columns, lengths, _problems(found), recipes, note, judged)
 
 
 def render(report: Report) -> RenderableType:
@@ -110,6 +122,8 @@ def render(report: Report) -> RenderableType:
     facts.add_row("rows", Text(str(report.rows)))
     facts.add_row("columns", Text(", ".join(report.columns)))
     facts.add_row("recipes", Text(", ".join(report.recipes) or report.note))
+    for name, text in feedback.lines(report.feedback) if report.feedback else ():
+        facts.add_row(name, Text(text))
     parts: list[RenderableType] = [facts]
     if report.lengths:
         lengths = Table("length of", "min", "median", "p95", "max", box=box.SIMPLE_HEAD)
@@ -126,14 +140,14 @@ def render(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _try_rows(rows: Mapping[int, Row], what: Kind, chat: Chat | None) -> tuple[list[_Finding], dict[int, int]]:
-    """What keeps rows from being used, and the tokens of those that can be."""
+def _read_others(rows: Mapping[int, Row], what: Kind, chat: Chat | None, columns: Collection[str]) -> _Read:
+    """Rows of a dialogue kind or of plain text."""
     found: list[_Finding] = []
     tokens: dict[int, int] = {}
     for number, row in rows.items():
-        empty = [name for name in _text_columns(what, row) if _is_empty(row.get(name))]
+        empty = _first_empty(row, what)
         if empty:
-            found.append(_Finding("empty", number, f"column '{empty[0]}' is empty or missing"))
+            found.append(_Finding("empty", number, f"column '{empty}' is empty or missing"))
             continue
         try:
             dialogue = example(row, what) if what in DIALOGUES else None
@@ -143,7 +157,58 @@ def _try_rows(rows: Mapping[int, Row], what: Kind, chat: Chat | None) -> tuple[l
                 tokens[number] = _tokens(row, what, dialogue, chat)
         except InputError as error:
             found.append(_Finding("unusable", number, str(error)))
-    return found, tokens
+    characters = {
+        f"{name} (characters)": [_characters(row.get(name)) for row in rows.values()]
+        for name in _text_columns(what, columns)
+    }
+    if tokens:
+        return _Read(found, characters | {"row (tokens)": list(tokens.values())}, tokens, "tokens", [])
+    whole = dict(zip(rows, map(sum, zip(*characters.values(), strict=True)), strict=True))
+    return _Read(found, characters, whole, "characters", [])
+
+
+def _read_comparisons(rows: Mapping[int, Row], what: Kind, chat: Chat | None) -> _Read:
+    """Rows of a kind with judged answers."""
+    found: list[_Finding] = []
+    usable: dict[int, tuple[Comparison, ...]] = {}
+    tokens: dict[int, list[int]] = {}
+    for number, row in rows.items():
+        empty = _first_empty(row, what)
+        if empty:
+            found.append(_Finding("empty", number, f"column '{empty}' is empty or missing"))
+            continue
+        try:
+            comparisons = compare(row, what)
+            if chat is not None:
+                tokens[number] = [len(line) for comparison in comparisons for line in encode(chat, comparison)]
+        except InputError as error:
+            found.append(_Finding("unusable", number, str(error)))
+            continue
+        usable[number] = comparisons
+        if not comparisons:
+            found.append(
+                _Finding("without a rating", number, "no step is rated, or the problem was reported as broken")
+            )
+        found += [_Finding(doubt, number, detail) for each in comparisons for doubt, detail in feedback.doubts(each)]
+    every = [comparison for comparisons in usable.values() for comparison in comparisons]
+    counts = {
+        "prompt (characters)": [feedback.length(each.prompt) for each in every],
+        "answer (characters)": [feedback.length(answer.messages) for each in every for answer in each.answers],
+    }
+    if chat is not None:
+        counts["prompt with answer (tokens)"] = [count for some in tokens.values() for count in some]
+        return _Read(found, counts, {number: max(some) for number, some in tokens.items() if some}, "tokens", every)
+    whole = {number: max(map(_longest, comparisons)) for number, comparisons in usable.items() if comparisons}
+    return _Read(found, counts, whole, "characters", every)
+
+
+def _longest(comparison: Comparison) -> int:
+    """The characters of the prompt with the longest answer."""
+    return feedback.length(comparison.prompt) + max(feedback.length(answer.messages) for answer in comparison.answers)
+
+
+def _first_empty(row: Row, what: Kind) -> str | None:
+    return next((name for name in _text_columns(what, row) if _is_empty(row.get(name))), None)
 
 
 def _tokens(row: Row, what: Kind, dialogue: Example | None, chat: Chat) -> int:
@@ -163,8 +228,7 @@ def _text_columns(what: Kind, columns: Collection[str]) -> list[str]:
     """The columns that hold the text of this kind, by the names used in the file."""
     if what == "messages" and "conversations" in columns:
         return ["conversations"]
-    names = ("prompt", *COLUMNS[what]) if what == "preference" and "prompt" in columns else COLUMNS[what]
-    return [name for name in names if name not in ("label", "labels")]
+    return [name for name in COLUMNS[what] if name not in NOT_TEXT]
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -6,14 +6,14 @@ from typing import Protocol
 
 from burnish.data.datasets import prompt_of
 from burnish.errors import InputError
-from burnish.types import Example
+from burnish.types import Comparison, Example
 
 
 class Examples(Protocol):
     """Anything sized and indexable: a list, a data set, a task."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Example: ...
+    def __getitem__(self, index: int, /) -> Example | Comparison: ...
 
 
 def overlap(train: Examples, heldout: Examples) -> list[int]:
@@ -35,5 +35,5 @@ def require_disjoint(train: Examples, heldout: Examples) -> None:
     )
 
 
-def _normalised(example: Example) -> tuple[tuple[str, str], ...]:
-    return tuple((m["role"], " ".join(m["content"].casefold().split())) for m in prompt_of(example))
+def _normalised(item: Example | Comparison) -> tuple[tuple[str, str], ...]:
+    return tuple((m["role"], " ".join(m["content"].casefold().split())) for m in prompt_of(item))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from burnish.data.batching import padded
 from burnish.data.chat import Chat
@@ -50,10 +51,14 @@ def supervised(tokens: Sequence[int], mask: Sequence[bool]) -> Unit:
     return (Row(tuple(tokens[:start]), tuple(tokens[start:]), tuple(mask[start:])),)
 
 
-def encode(chat: Chat, item: Example | Comparison) -> Unit:
-    """The unit of a conversation or of a comparison. Raises InputError as ``Chat.encode_dialogue`` does."""
+def encode(chat: Chat, item: Example | Comparison, *, last_only: bool = False) -> Unit:
+    """The unit of a conversation or of a comparison. Raises InputError as ``Chat.encode_dialogue`` does.
+
+    Every assistant message of a conversation is trained, or only the last one.
+    """
     if isinstance(item, Example):
-        return supervised(*chat.encode_dialogue(item.messages))
+        tokens, mask = chat.encode_dialogue(item.messages)
+        return supervised(tokens, _last_run(mask) if last_only else mask)
     if not item.answers:
         raise InputError("a comparison without an answer: give it one at least")
     prompt = chat.encode_prompt(item.prompt)
@@ -71,6 +76,13 @@ def _answer(chat: Chat, item: Comparison, prompt: tuple[int, ...], answer: Answe
     content = tuple(chosen and token not in chat.eos_ids for token, chosen in zip(tokens, mask, strict=True))
     targets = {**answer.scores, **({} if answer.label is None else {"label": float(answer.label)})}
     return Row(prompt, tokens, mask, content, rank, targets, step_ends(chat, tokens, answer.steps))
+
+
+def _last_run(mask: Sequence[bool]) -> list[bool]:
+    """The mask of the last stretch of chosen tokens: two assistant messages never touch."""
+    end = max(place for place, chosen in enumerate(mask) if chosen) + 1
+    start = max((place for place, chosen in enumerate(mask[:end]) if not chosen), default=-1) + 1
+    return [start <= place < end for place in range(len(mask))]
 
 
 def _dense(ranks: Sequence[int | None]) -> list[int]:
@@ -98,24 +110,23 @@ def step_ends(chat: Chat, tokens: Sequence[int], steps: Sequence[Step]) -> dict[
 
 
 def mismatch(units: Sequence[Unit]) -> list[Unit]:
-    """Every unit with one more row: its own prompt with the first answer of the next unit that has another prompt.
+    """For every unit one more: its own prompt with the first answer of the next unit that has another prompt.
 
     What a policy says about answers that do not belong estimates its KL from the reference (KTO, arXiv:2402.01306). Raises
     InputError where all prompts are the same.
     """
     if len({unit[0].prompt for unit in units}) < 2:
         raise InputError("this loss estimates a KL on answers to other prompts, but all prompts are the same: add data")
-    out = []
+    out: list[Unit] = []
     for place, unit in enumerate(units):
         others = (units[(place + step) % len(units)] for step in range(1, len(units)))
         other = next(each for each in others if each[0].prompt != unit[0].prompt)[0]
-        row = Row(unit[0].prompt, other.tokens, other.mask, other.content, mismatched=True)
-        out.append((*unit, row))
+        out.append((Row(unit[0].prompt, other.tokens, other.mask, other.content, mismatched=True),))
     return out
 
 
-def collate(units: Sequence[Unit], ref_logprobs: Sequence[Sequence[Sequence[float]]] | None = None) -> Batch:
-    """The batch of these units, rows in order. ``ref_logprobs``: for every unit, for every row, one number a token.
+def collate(units: Sequence[Unit], ref_logprobs: Sequence[Sequence[Tensor]] | None = None) -> Batch:
+    """The batch of these units, rows in order. ``ref_logprobs``: for every unit, for every row, [tokens].
 
     ``groups`` are the distinct prompts. ``extras`` has ``content`` [B, T], ``ratings`` [B, T] (the class of a step at its
     last token: 0 wrong, 1 neutral, 2 good; -1 elsewhere), ``mismatched`` [B], where any row has them.
@@ -135,7 +146,7 @@ def collate(units: Sequence[Unit], ref_logprobs: Sequence[Sequence[Sequence[floa
     names = sorted({name for row in rows for name in row.targets})
     reference = None
     if ref_logprobs is not None:
-        reference = padded([values for unit in ref_logprobs for values in unit], torch.float64)
+        reference = pad_sequence([row for unit in ref_logprobs for row in unit], batch_first=True)
     return Batch(
         prompts=tuple(torch.tensor(row.prompt) for row in rows),
         tokens=tokens,

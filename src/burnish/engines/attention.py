@@ -85,15 +85,15 @@ class Packed:
     _spread: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
     @staticmethod
-    def of(prompts: Sequence[Tensor], completions: Sequence[Tensor], keep: bool = False) -> Packed:
-        """Lay out rows given as prompt and completion tokens; rows with equal prompts share one copy of it.
+    def of(prompts: Sequence[Tensor], completions: Sequence[Tensor], keep: bool = False, apart: bool = False) -> Packed:
+        """Lay out rows given as prompt and completion tokens; rows with equal prompts share one copy of it, unless ``apart``.
 
         ``rows`` is the order in which completions lie in the packed row; ``predictors`` the positions of the hidden
         states that predict their tokens, in that order. ``keep`` retains keys and values by layer for decoding.
         """
         shared: dict[tuple[int, ...], list[int]] = {}
         for row, prompt in enumerate(prompts):
-            shared.setdefault(tuple(prompt.tolist()), []).append(row)
+            shared.setdefault((row if apart else 0, *prompt.tolist()), []).append(row)
         segments, tokens, positions, predictors, order = [], [], [], [], []
         start = longest = 0
         for rows in shared.values():
@@ -117,9 +117,24 @@ class Packed:
         )
 
     @staticmethod
-    def rows_of(batch: Batch) -> Packed:
+    def rows_of(batch: Batch, apart: bool = False) -> Packed:
         lengths = batch.lengths.tolist()
-        return Packed.of(batch.prompts, [batch.tokens[i, :length] for i, length in enumerate(lengths)])
+        completions = [batch.tokens[i, :length] for i, length in enumerate(lengths)]
+        return Packed.of(batch.prompts, completions, apart=apart)
+
+    def flat(self, values: Tensor) -> Tensor:
+        """[B, T, ...] -> [N, ...]: the entries of completion tokens, in the order of ``predictors``."""
+        return values[torch.tensor(self.rows)][self._valid(values.shape[1])]
+
+    def unflat(self, values: Tensor, longest: int) -> Tensor:
+        """[N, ...] -> [B, T, ...], the way back, with zeros past a row's end. ``longest`` is T."""
+        valid = self._valid(longest).to(values.device)
+        laid = values.new_zeros(*valid.shape, *values.shape[1:]).index_put((valid,), values)
+        return laid.index_select(0, torch.argsort(torch.tensor(self.rows)).to(values.device))
+
+    def _valid(self, longest: int) -> Tensor:
+        lengths = torch.tensor([length for segment in self.segments for length in segment.lengths])
+        return torch.arange(longest) < lengths[:, None]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         if self.keep is not None:

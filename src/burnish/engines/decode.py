@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def truncate(logprobs: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor
 
 
 @dataclass
-class _Row:
+class Row:
     """One request on its way: what has been drawn so far."""
 
     index: int
@@ -61,6 +62,13 @@ class _Row:
     logprobs: list[float] = field(default_factory=list)
     kept: list[float] = field(default_factory=list)
     kept_ids: list[tuple[int, ...]] = field(default_factory=list)
+
+
+class Cache(Protocol):
+    """What has been read so far, of the rows that go on."""
+
+    def retain(self, rows: Tensor) -> None:
+        """Keep the rows at ``rows`` (ascending), in the order of ``compact_order``."""
 
 
 class LocalSampler:
@@ -108,11 +116,11 @@ class LocalSampler:
 
     @torch.no_grad()
     def _wave(self, pending: Sequence[tuple[int, Request]]) -> Iterator[Completion]:
-        rows = [_Row(i, r, keys.uniforms(r.key, r.sampling.max_tokens)) for i, r in pending]
-        hidden, plan = self._prefill(rows)
+        rows = [Row(i, r, keys.uniforms(r.key, r.sampling.max_tokens)) for i, r in pending]
+        logits, plan = self._prefill(rows)
         step = 0
         while rows:
-            self._draw(rows, hidden, step)
+            self._draw(rows, logits, step)
             finishes = [self._finish(row) for row in rows]
             yield from (self._completion(row, end) for row, end in zip(rows, finishes, strict=True) if end)
             live = [i for i, end in enumerate(finishes) if not end]
@@ -120,11 +128,11 @@ class LocalSampler:
             rows = [rows[i] for i in order]
             if rows:
                 plan.retain(torch.tensor(live))
-                hidden = self._advance(rows, plan)
+                logits = self._advance(rows, plan)
             step += 1
 
-    def _prefill(self, rows: Sequence[_Row]) -> tuple[Tensor, Decode]:
-        """Read each distinct prompt once. Returns the state that predicts each row's first token, and the KV cache."""
+    def _prefill(self, rows: Sequence[Row]) -> tuple[Tensor, Cache]:
+        """Read each distinct prompt once. Returns the logits [R, V] of each row's first token, and the KV cache."""
         number: dict[tuple[int, ...], int] = {}
         of_row = [number.setdefault(row.request.prompt, len(number)) for row in rows]
         empty = torch.zeros(0, dtype=torch.long)
@@ -132,19 +140,22 @@ class LocalSampler:
         hidden = self.model.hidden(packed.tokens[None], packed.positions[None], packed)[0]
         last = torch.tensor([s.end - 1 for s in packed.segments])[of_row]
         longest = max(self._limit(row) for row in rows)
-        return hidden[last.to(hidden.device)], Decode.after(packed, of_row, longest)
+        return self._logits(hidden[last.to(hidden.device)]), Decode.after(packed, of_row, longest)
 
-    def _advance(self, rows: Sequence[_Row], plan: Decode) -> Tensor:
+    def _advance(self, rows: Sequence[Row], plan: Cache) -> Tensor:
+        assert isinstance(plan, Decode)
         tokens = torch.tensor([[row.tokens[-1]] for row in rows])
         positions = torch.tensor([[len(row.request.prompt) + len(row.tokens) - 1] for row in rows])
         hidden = self.model.hidden(tokens, positions, plan)[:, 0]
         plan.column += 1
-        return hidden
+        return self._logits(hidden)
 
-    def _draw(self, rows: Sequence[_Row], hidden: Tensor, step: int) -> None:
-        """Draw one token for every row from its own uniform, at its own temperature and truncation."""
+    def _logits(self, hidden: Tensor) -> Tensor:
         logits = hidden @ self.model.head_weight.T
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _draw(self, rows: Sequence[Row], logits: Tensor, step: int) -> None:
+        """Draw one token for every row from its own uniform, at its own temperature and truncation."""
         by_setting: dict[tuple[float, int, float, str], list[int]] = {}
         for i, row in enumerate(rows):
             s = row.request.sampling
@@ -161,10 +172,10 @@ class LocalSampler:
                 for i, ids in zip(members, inside.cpu().numpy(), strict=True):
                     rows[i].kept_ids.append(tuple(np.flatnonzero(ids).tolist()))
 
-    def _limit(self, row: _Row) -> int:
+    def _limit(self, row: Row) -> int:
         return min(row.request.sampling.max_tokens, self.model.context - len(row.request.prompt))
 
-    def _finish(self, row: _Row) -> str:
+    def _finish(self, row: Row) -> str:
         """Why the row ends after its newest token: "eos", "stop", "length", or "" if it goes on."""
         if row.tokens[-1] in self.model.chat.eos_ids:
             return "eos"
@@ -173,7 +184,7 @@ class LocalSampler:
             return "stop"
         return "length" if len(row.tokens) >= self._limit(row) else ""
 
-    def _completion(self, row: _Row, finish: str) -> Completion:
+    def _completion(self, row: Row, finish: str) -> Completion:
         text = self.model.chat.decode(row.tokens)
         message: Message = {"role": "assistant", "content": text}
         logprobs, kept, kept_ids = tuple(row.logprobs), tuple(row.kept), tuple(row.kept_ids)

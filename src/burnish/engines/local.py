@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,12 +18,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from burnish import files
 from burnish.core import keys
-from burnish.core.logprobs import token_logprobs
+from burnish.core.logprobs import logprobs_at, token_logprobs
 from burnish.data.batching import micro_batches
 from burnish.data.chat import Chat
-from burnish.engines import attention, lora, optim, table  # noqa: F401 - importing table registers its model type
+
+# Importing online_merging makes its optimizers choices, importing table its model type known.
+from burnish.engines import attention, lora, neftune, online_merging, optim, table, teacher  # noqa: F401
 from burnish.engines.lora import LoRA
-from burnish.engines.optim import AdamW
+from burnish.engines.optim import AdamW, Optimizer
 from burnish.errors import InputError
 from burnish.types import Batch, Head, Loss, Metrics, Needs, Outputs, add_metrics, needs_of
 
@@ -38,18 +40,23 @@ class Engine:
 
     ``adapter`` None trains all weights. ``token_budget`` bounds the tokens of one micro-batch (a shared prompt counts
     once). ``activation_checkpointing`` recomputes each layer in the backward pass: less memory, a third more work.
+    ``neftune`` is the size of the noise on the embeddings in training passes (NEFTune's alpha; 5 is usual), 0 for none.
     """
 
     adapter: LoRA | None = None
-    optimizer: AdamW = field(default_factory=AdamW)
+    optimizer: Optimizer = field(default_factory=AdamW)
     dtype: str = "auto"
     device: str = "auto"
     token_budget: int = 8192
     activation_checkpointing: bool = False
+    neftune: float = 0.0
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not '{self.dtype}'")
+        self.optimizer.check(adapter=self.adapter is not None)
+        if not 0 <= self.neftune < float("inf"):
+            raise ValueError(f"neftune is 0 or the positive size of a noise, not {self.neftune}")
 
     def best_device(self) -> str:
         """The device, "auto" being the GPU if there is one."""
@@ -177,6 +184,7 @@ class LocalModel(Outline):
     ) -> None:
         self.directory, self.chat = directory, Chat.load(directory)
         self.device = torch.device(engine.device)
+        self.teacher: LocalModel | None = None
         network = load_network(directory, engine.dtype, engine.device)
         generator = torch.Generator().manual_seed(keys.derive(seed, "adapter") % 2**63)
         super().__init__(engine, network, lora.adapt(network, engine.adapter, generator) if engine.adapter else {})
@@ -220,47 +228,73 @@ class LocalModel(Outline):
             linear.weight.copy_(saved[f"{name}.weight"])
             linear.bias.copy_(saved[f"{name}.bias"])
 
-    def hidden(self, tokens: Tensor, positions: Tensor, plan: attention.Plan) -> Tensor:
-        """[rows, S] token ids -> [rows, S, D] final hidden states."""
+    def learn_from(self, teacher_model: LocalModel) -> None:
+        """Compare with this teacher in losses that need a divergence. Raises InputError unless both share a vocabulary."""
+        teacher.check(self, teacher_model)
+        self.teacher = teacher_model
+
+    def hidden(self, tokens: Tensor, positions: Tensor, plan: attention.Plan, noise: Tensor | None = None) -> Tensor:
+        """[rows, S] token ids -> [rows, S, D] final hidden states. ``noise`` [rows, S, D] is added to the embeddings."""
+        tokens = tokens.to(self.device)
+        source = {"input_ids": tokens}
+        if noise is not None:
+            source = {"inputs_embeds": neftune.embedding(self.network)(tokens) + noise.to(self.device)}
         decoder = self.network.get_decoder()  # type: ignore[operator]
         out: Tensor = decoder(
-            input_ids=tokens.to(self.device), position_ids=positions.to(self.device), use_cache=False, plan=plan
+            **source, position_ids=positions.to(self.device), use_cache=False, plan=plan
         ).last_hidden_state
         return out
 
-    def outputs(self, batch: Batch, needs: Needs = EVERYTHING) -> Outputs:
+    def outputs(self, batch: Batch, needs: Needs = EVERYTHING, *, noisy: bool = False) -> Outputs:
         """Log-probs, entropy and heads of every completion token, in one packed pass. Differentiable where enabled.
 
         Where the batch has ``kept_ids``, a token's distribution is the one over its kept ids, whichever model this is: a
         reference that sees the batch is truncated to the policy's sets, so that ratios and KLs compare like with like.
+        ``noisy`` adds the engine's noise to the embeddings.
         """
-        packed = attention.Packed.rows_of(batch)
-        hidden = self.hidden(packed.tokens[None], packed.positions[None], packed)[0]
+        packed = attention.Packed.rows_of(batch, apart=noisy)
+        noise = None
+        if noisy:
+            width, dtype = self.hidden_size, self.head_weight.dtype
+            noise = neftune.noise(batch, packed.rows, width, self.engine.neftune, dtype)[None]
+        hidden = self.hidden(packed.tokens[None], packed.positions[None], packed, noise)[0]
         states = hidden.index_select(0, packed.predictors.to(self.device))
-        index = torch.tensor(packed.rows)
-        valid = torch.arange(batch.tokens.shape[1]) < batch.lengths[index][:, None]
-        targets = batch.tokens[index][valid].to(self.device)
-        _, kept = batch.extras.get("kept_ids", ("token", None))
-        if kept is not None:
-            kept = kept[index][valid].to(self.device)
-        if needs.logprobs:
-            logprobs, entropy = token_logprobs(states, self.head_weight, targets, batch.temperature, kept)
-        else:
-            logprobs = entropy = states.new_full((len(states),), torch.nan, dtype=torch.float32)
-        back = torch.argsort(index).to(self.device)
-        valid = valid.to(self.device)
 
         def rows(values: Tensor) -> Tensor:
-            laid = values.new_zeros(*valid.shape, *values.shape[1:]).index_put((valid,), values)
-            return laid.index_select(0, back)
+            return packed.unflat(values, batch.tokens.shape[1])
 
-        heads = {}
-        for name, head in self.heads.items():
-            value = head(states.to(head.weight.dtype))
-            value = rows(value.squeeze(-1) if head.out_features == 1 else value)
-            every, last = torch.arange(len(value), device=self.device), (batch.lengths - 1).to(self.device)
-            heads[name] = value if self._at[name] == "tokens" else value[every, last]
-        return Outputs(rows(logprobs), rows(entropy), heads)
+        logprobs, entropy = self._scored(states, batch, needs, packed)
+        at_ids = divergence = None
+        if needs.at_ids:
+            ids = packed.flat(batch.extra("ids")).to(self.device)
+            at_ids = rows(logprobs_at(states, self.head_weight, ids, batch.temperature))
+        if needs.divergence is not None:
+            found = teacher.compare(self, self.teacher, states, packed, needs.divergence, batch.temperature)
+            divergence = rows(found)
+        heads = {name: self._read(name, states, rows, batch.lengths) for name in self.heads}
+        return Outputs(rows(logprobs), rows(entropy), heads, at_ids, divergence)
+
+    def _scored(self, states: Tensor, batch: Batch, needs: Needs, packed: attention.Packed) -> tuple[Tensor, Tensor]:
+        """[N] log-probs of the completion tokens and entropies, NaN where the loss needs none."""
+        _, kept = batch.extras.get("kept_ids", ("token", None))
+        if kept is not None and (needs.at_ids or needs.divergence is not None):
+            raise InputError(
+                "distillation compares whole distributions, but these rows are trained under a truncated one: "
+                "sample with truncation=full"
+            )
+        if not needs.logprobs:
+            nothing = states.new_full((len(states),), torch.nan, dtype=torch.float32)
+            return nothing, nothing
+        targets = packed.flat(batch.tokens).to(self.device)
+        kept = None if kept is None else packed.flat(kept).to(self.device)
+        return token_logprobs(states, self.head_weight, targets, batch.temperature, kept)
+
+    def _read(self, name: str, states: Tensor, rows: Callable[[Tensor], Tensor], lengths: Tensor) -> Tensor:
+        head = self.heads[name]
+        value = head(states.to(head.weight.dtype))
+        value = rows(value.squeeze(-1) if head.out_features == 1 else value)
+        every, last = torch.arange(len(value), device=self.device), (lengths - 1).to(self.device)
+        return value if self._at[name] == "tokens" else value[every, last]
 
     @torch.no_grad()
     def forward(self, batch: Batch, needs: Needs = EVERYTHING) -> Outputs:
@@ -279,9 +313,10 @@ class LocalModel(Outline):
         _ = self.masters  # made before the first backward pass: they collect its gradient
         metrics: Metrics = {}
         parts, order = [], list[int]()
-        for index in micro_batches(batch, self.engine.token_budget):
+        noisy = self.engine.neftune > 0
+        for index in micro_batches(batch, self.engine.token_budget, apart=noisy):
             micro = batch.select(index)
-            outputs = self.outputs(micro, needs_of(loss))
+            outputs = self.outputs(micro, needs_of(loss), noisy=noisy)
             value, found = loss(outputs, micro.to(self.device))
             value.backward()
             metrics = add_metrics(metrics, found)
@@ -318,8 +353,9 @@ class LocalModel(Outline):
         return own | {f"{name}.weight": layer.weight for name, layer in self.adapted.items()}
 
     def state_bytes(self) -> int:
-        """The size of a checkpoint: masters and two moments."""
-        return 3 * sum(p.numel() * p.element_size() for p in self.masters.params.values())
+        """The size of a checkpoint: masters and what the optimizer remembers."""
+        masters = sum(p.numel() * p.element_size() for p in self.masters.params.values())
+        return (1 + self.engine.optimizer.slots) * masters
 
     def checkpoint(self, directory: Path) -> None:
         """Masters and optimizer state; the base weights stay where they are and are not copied."""
@@ -370,14 +406,25 @@ def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _cpu(outputs: Outputs) -> Outputs:
-    heads = {name: value.detach().cpu() for name, value in outputs.heads.items()}
-    return Outputs(outputs.logprobs.detach().cpu(), outputs.entropy.detach().cpu(), heads)
+    return _each(lambda values: values[0].detach().cpu(), [outputs])
 
 
 def _reorder(parts: list[Outputs], order: list[int]) -> Outputs:
     back = torch.argsort(torch.tensor(order))
+    return _each(lambda values: torch.cat(values)[back], parts)
+
+
+def _each(join: Callable[[list[Tensor]], Tensor], parts: list[Outputs]) -> Outputs:
+    """Field by field what ``join`` makes of the parts, all of which have the same ones."""
+
+    def optional(values: list[Tensor | None]) -> Tensor | None:
+        there = [value for value in values if value is not None]
+        return join(there) if there else None
+
     return Outputs(
-        torch.cat([p.logprobs for p in parts])[back],
-        torch.cat([p.entropy for p in parts])[back],
-        {name: torch.cat([p.heads[name] for p in parts])[back] for name in parts[0].heads},
+        join([part.logprobs for part in parts]),
+        join([part.entropy for part in parts]),
+        {name: join([part.heads[name] for part in parts]) for name in parts[0].heads},
+        optional([part.at_ids for part in parts]),
+        optional([part.divergence for part in parts]),
     )

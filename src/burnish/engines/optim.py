@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +14,29 @@ from torch import Tensor, nn
 from burnish.types import Metrics
 
 
+class Optimizer(ABC):
+    """What turns the gradient into a step: a value that builds torch's optimizer over the masters.
+
+    ``clip`` bounds the global gradient norm (0: no clipping).
+    """
+
+    clip: float
+
+    @abstractmethod
+    def build(self, masters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of ``masters``, by name. Its ``lr`` is set before every step."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """How many tensors it remembers beside each weight."""
+
+    def check(self, *, adapter: bool) -> None:  # noqa: B027 - most optimizers train whatever there is
+        """Raise InputError where it cannot train an adapter, or all weights, or where a setting is missing."""
+
+
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(Optimizer):
     """AdamW (arXiv:1711.05101). Matrices decay, vectors (norms, biases) do not. ``clip`` bounds the global gradient norm
     (0: no clipping)."""
 
@@ -23,12 +46,52 @@ class AdamW:
     clip: float = 1.0
 
     def build(self, masters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.groups(masters), lr=0.0, betas=self.betas, eps=self.eps, foreach=True)
+
+    def groups(self, masters: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+        """What decays, and what does not."""
         decayed = [p for p in masters.values() if p.ndim >= 2]
         others = [p for p in masters.values() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=0.0, betas=self.betas, eps=self.eps, foreach=True
-        )
+        return [g for g in groups if g["params"]]
+
+    @property
+    def slots(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """``v <- d v + (1 - d) g^2``, ``theta <- theta - lr g / (sqrt v + eps)``: the optimizer of DPO (arXiv:2305.18290).
+
+    Neighbour: :class:`AdamW` averages the gradient too, and corrects both averages for their start at zero.
+    """
+
+    decay: float = 0.99
+    eps: float = 1e-8
+    clip: float = 1.0
+
+    def build(self, masters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(list(masters.values()), lr=0.0, alpha=self.decay, eps=self.eps, foreach=True)
+
+    @property
+    def slots(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """``b <- momentum b + g``, ``theta <- theta - lr b``. Without momentum it remembers nothing: the least memory there is."""
+
+    momentum: float = 0.0
+    clip: float = 1.0
+
+    def build(self, masters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(list(masters.values()), lr=0.0, momentum=self.momentum, foreach=True)
+
+    @property
+    def slots(self) -> int:
+        return 1 if self.momentum else 0
 
 
 @dataclass(frozen=True)

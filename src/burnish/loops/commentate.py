@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from burnish.core.intervals import wilson
 from burnish.data.batching import collate
 from burnish.data.chat import Chat
 from burnish.engines.local import LocalModel
 from burnish.errors import InputError
 from burnish.loops.continuations import Prefix, completed, continuations
-from burnish.loops.evaluate import Measured, wilson
+from burnish.loops.evaluate import Measured
 from burnish.loops.rollouts import RewardFunction
 from burnish.types import Completion, Example, Rollout, Sampler, Sampling
 

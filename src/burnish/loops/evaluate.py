@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from burnish.core import keys
+from burnish.core.intervals import Z95, wilson
 from burnish.data.chat import Chat
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
@@ -16,8 +17,6 @@ from burnish.errors import InputError
 from burnish.loops.episodes import Opening, has_turns, play
 from burnish.stage import Stage
 from burnish.types import Completion, Example, Request, Sampler, Sampling, Task
-
-Z95 = 1.959963984540054
 
 
 class Measured(Task, Protocol):
@@ -50,16 +49,6 @@ class Item:
     scores: tuple[dict[str, float], ...]
     tokens: tuple[int, ...]
     finishes: tuple[str, ...]
-
-
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """The 95% Wilson score interval of a proportion."""
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = successes / n, Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:

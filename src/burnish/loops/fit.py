@@ -1,40 +1,36 @@
-"""The loop over fixed data: supervised fine-tuning and pretraining now, every offline loss through the same lines."""
+"""The loop over fixed data: supervised fine-tuning, preferences, reward models, distillation on given text."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from burnish.core import keys
 from burnish.core.losses import NLL
-from burnish.data.batching import Row, epoch_order, supervised
-from burnish.data.chat import Chat
+from burnish.data.batching import epoch_order
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import Schedule
+from burnish.engines.reference import Reference
 from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops import report
+from burnish.loops.alarms import Alarms
+from burnish.loops.fixed import Data, Fixed, encode_all, prepared
 from burnish.loops.plan import MemoryPlan, fit_memory, fit_work, peak_memory_gb
 from burnish.signals import Interrupted
-from burnish.stage import Stage
-from burnish.types import Example, Metrics, add_metrics, means
-
-
-class Examples(Protocol):
-    """Anything with a length whose items are conversations that end with the assistant."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Example: ...
+from burnish.stage import Checkpointable, Stage
+from burnish.types import Batch, Loss, Metrics, Needs, add_metrics, means, needs_of
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """``epochs`` passes over the data in batches of ``batch`` rows, or ``steps`` optimizer steps if that is not 0.
+    """``epochs`` passes over the data in batches of ``batch`` items, or ``steps`` optimizer steps if that is not 0.
 
-    Every ``eval_every`` steps the held-out loss is measured before the step (0: never).
-    Rows longer than ``max_length`` tokens (0: the model's context) are an error, or are left out when ``drop_long``.
+    Every ``eval_every`` steps the held-out metrics are measured before the step (0: never).
+    Items longer than ``max_length`` tokens (0: the model's context) are an error, or are left out when ``drop_long``. Of a
+    conversation every assistant message is trained, or the last one where ``last_only``. Every ``refresh_reference`` steps the
+    reference moves ``refresh_share`` of the way to the policy (0: never).
     """
 
     epochs: float = 1.0
@@ -42,6 +38,9 @@ class FitConfig:
     batch: int = 16
     max_length: int = 0
     drop_long: bool = False
+    last_only: bool = False
+    refresh_reference: int = 0
+    refresh_share: float = 1.0
     schedule: Schedule = field(default_factory=lambda: Schedule(lr=2e-5, warmup=10, shape="cosine", final=0.1))
     engine: Engine = field(default_factory=Engine)
     eval_every: int = 0
@@ -54,99 +53,140 @@ class LoopState:
     skipped: int = 0
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a run over fixed data works with. ``moving`` is the reference of a run that brings it up to date."""
+
+    policy: LocalModel
+    loss: Loss
+    train: Fixed
+    test: Fixed | None
+    moving: Reference | None
+    cfg: FitConfig
+    order: int
+
+    @staticmethod
+    def of(
+        stage: Stage, model: Path, data: Data, cfg: FitConfig, loss: Loss, heldout: Data | None, reference: Path | None
+    ) -> Job:
+        """Load the model, encode and check every item, ask the reference."""
+        needs = needs_of(loss)
+        engine = stage.decide("engine", cfg.engine.resolved)
+        policy = LocalModel(model, engine, seed=stage.seed, heads=needs.heads)
+        limit = cfg.max_length or policy.context
+        train = Fixed.of(encode_all(policy.chat, data, limit, drop_long=cfg.drop_long, last_only=cfg.last_only), needs)
+        test = Fixed.of(encode_all(policy.chat, heldout, policy.context, drop_long=True), needs) if heldout else None
+        moving = _moving_reference(policy, needs, cfg, reference)
+        if needs.reference:
+            train = train if moving else train.compared_with(policy, reference, cfg.batch, stage.view.say)
+            test = test and test.compared_with(policy, reference, cfg.batch, stage.view.say)
+        return Job(policy, loss, train, test, moving, cfg, keys.derive(stage.seed, "order"))
+
+    @property
+    def models(self) -> dict[str, Checkpointable]:
+        """What belongs to a checkpoint, by role."""
+        return {"policy": self.policy, **({"reference": self.moving} if self.moving else {})}
+
+    @property
+    def total(self) -> int:
+        return self.cfg.steps or max(1, round(self.cfg.epochs * len(self.train) / self.cfg.batch))
+
+    def items(self, step: int) -> list[int]:
+        """The numbers of the items of a step, counted from 0."""
+        return epoch_order(self.order, len(self.train), step * self.cfg.batch, self.cfg.batch)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, with all that the loss wants in it."""
+        batch = self.train.batch(self.items(step))
+        if self.moving is not None:
+            batch = replace(batch, ref_logprobs=self.moving.forward(batch).logprobs)
+        return prepared(self.policy, self.loss, batch)
+
+    def measured(self, step: int) -> dict[str, float]:
+        """The held-out metrics, where they are due before a step."""
+        if self.test is None or not self.cfg.eval_every or step % self.cfg.eval_every:
+            return {}
+        return heldout_metrics(self.policy, self.test, self.loss, self.cfg.batch)
+
+
 def fit(
-    stage: Stage,
-    model: Path,
-    data: Examples,
-    *,
-    cfg: FitConfig,
-    loss: NLL | None = None,
-    heldout: Examples | None = None,
-) -> Path:
+    stage: Stage, model: Path, data: Data, *, cfg: FitConfig, loss: Loss | None = None, heldout: Data | None = None,
+    reference: Path | None = None,
+) -> Path:  # fmt: skip
     """Train ``model`` on ``data`` and return the directory of the result.
 
-    Every row is encoded and checked before the first step. Resumes from the newest checkpoint of the stage, to the bit.
+    ``loss`` None is the negative log-likelihood. A loss that compares with a reference gets the model ``reference``, by
+    default the one the policy begins as. Every item is encoded and checked before the first step. Resumes from the newest
+    checkpoint of the stage, to the bit.
     """
-    loss = loss or NLL()
-    policy = LocalModel(Path(model), stage.decide("engine", cfg.engine.resolved), seed=stage.seed)
-    rows = encode(policy.chat, data, cfg.max_length or policy.context, drop_long=cfg.drop_long)
-    test = encode(policy.chat, heldout, policy.context, drop_long=True) if heldout else []
-    total = cfg.steps or max(1, round(cfg.epochs * len(rows) / cfg.batch))
-    saved = stage.restore({"policy": policy})
+    job = Job.of(stage, Path(model), data, cfg, loss or NLL(), heldout, reference)
+    policy, total = job.policy, job.total
+    saved = stage.restore(job.models)
     state = LoopState(**saved["loop"]) if saved else LoopState(0)
     begun = state.step
-    memory = _announce(stage, policy, rows, cfg, total)
+    memory = _announce(stage, policy, job.train, cfg, total)
+    alarms = Alarms(total, stage.view.say, referenced=needs_of(job.loss).reference)
     stage.view.stage(stage.name, total)
     try:
         while state.step < total:
-            due = test and cfg.eval_every and state.step % cfg.eval_every == 0
-            numbers = {"eval/loss": heldout_loss(policy, test, loss, cfg.batch)} if due else {}
+            numbers = job.measured(state.step)
             started = time.perf_counter()
-            order = epoch_order(keys.derive(stage.seed, "order"), len(rows), state.step * cfg.batch, cfg.batch)
-            batch = loss.prepare(supervised([rows[i] for i in order]))
-            metrics, _ = policy.forward_backward(batch, loss)
+            batch = job.batch(state.step)
+            metrics, _ = policy.forward_backward(batch, job.loss)
             with stage.protected():
                 lr = cfg.schedule.at(state.step, total)
                 metrics = add_metrics(metrics, policy.optim_step(lr), {"lr": (lr, 1.0)})
                 state = LoopState(state.step + 1, state.skipped + 1 if metrics["grad/skipped"][0] else 0)
+                if job.moving is not None and state.step % cfg.refresh_reference == 0:
+                    job.moving.refresh(policy, cfg.refresh_share)
                 seconds = time.perf_counter() - started
                 numbers |= {**means(metrics), **_speed(int(batch.mask.sum()), seconds)}
                 stage.log(state.step, numbers)
+                alarms.see(state.step, numbers)
                 if state.skipped >= 3:
-                    raise _halted(stage, policy, state, order)
+                    raise _halted(stage, job, state)
                 if state.step % cfg.checkpoint_every == 0 or state.step == total:
-                    stage.checkpoint(state.step, {"policy": policy}, {"loop": asdict(state)})
+                    stage.checkpoint(state.step, job.models, {"loop": asdict(state)})
             if state.step == begun + 1:
                 report.step_time(stage, seconds, total - state.step)
     except Interrupted:
         policy.discard_gradient()
-        report.save_and_leave(stage, {"policy": policy}, state.step, asdict(state))
+        report.save_and_leave(stage, job.models, state.step, asdict(state))
         raise
     report.memory_check(stage, memory)
     return stage.export(policy)
 
 
-def encode(chat: Chat, data: Examples, limit: int, *, drop_long: bool) -> list[Row]:
-    """Every conversation as (tokens, mask). Raises InputError for no rows at all and for rows that are too long."""
-    rows: list[Row] = []
-    long = []
-    for number in range(len(data)):
-        row = chat.encode_dialogue(data[number].messages)
-        if len(row[0]) > limit:
-            long.append((number + 1, len(row[0])))
-        else:
-            rows.append(row)
-    if long and not drop_long:
-        shown = ", ".join(f"row {number}: {length} tokens" for number, length in long[:3])
-        raise InputError(
-            f"{len(long)} of {len(data)} rows are longer than {limit} tokens ({shown}); shorten them, or leave them out "
-            "with drop_long=true"
-        )
-    if not rows:
-        raise InputError("there is no row to train on; check the data file")
-    return rows
-
-
-def heldout_loss(policy: LocalModel, rows: Sequence[Row], loss: NLL, batch: int) -> float:
-    """Mean negative log-likelihood per trained token of rows that were not trained on, in nats."""
+def heldout_metrics(policy: LocalModel, data: Fixed, loss: Loss, size: int) -> dict[str, float]:
+    """The metrics of the loss, by ``eval/<name>``, on items that were not trained on."""
     metrics: Metrics = {}
-    for start in range(0, len(rows), batch):
-        part = loss.prepare(supervised(rows[start : start + batch]))
-        metrics = add_metrics(metrics, loss(policy.forward(part), part)[1])
-    return means(metrics)["loss"]
+    for start in range(0, len(data), size):
+        batch = prepared(policy, loss, data.batch(range(start, min(start + size, len(data)))))
+        metrics = add_metrics(metrics, loss(policy.forward(batch, needs_of(loss)), batch)[1])
+    return {f"eval/{name}": value for name, value in means(metrics).items()}
 
 
-def _announce(stage: Stage, policy: LocalModel, rows: Sequence[Row], cfg: FitConfig, total: int) -> MemoryPlan:
-    lengths = sorted(len(tokens) for tokens, _ in rows)
-    memory = fit_memory(policy, cfg, longest=lengths[-1])
-    first = supervised(rows[:1])
+def _moving_reference(policy: LocalModel, needs: Needs, cfg: FitConfig, reference: Path | None) -> Reference | None:
+    """The reference of a run that brings it up to date (TR-DPO, arXiv:2404.09656)."""
+    if not cfg.refresh_reference:
+        return None
+    if not needs.reference:
+        raise InputError("refresh_reference is set, but this loss has no reference: leave it out")
+    return Reference(policy, moving=True, directory=reference)
+
+
+def _announce(stage: Stage, policy: LocalModel, data: Fixed, cfg: FitConfig, total: int) -> MemoryPlan:
+    lengths = sorted(len(row) for unit in data.units for row in unit)
+    rows = len(lengths) / len(data)
+    memory = fit_memory(policy, cfg, longest=lengths[-1], rows=math.ceil(cfg.batch * rows))
+    of = "" if rows == 1 else f"{len(data)} comparisons, "
     lines = {
-        "data": f"{len(rows)} rows of {lengths[0]} to {lengths[-1]} tokens",
+        "data": f"{of}{len(lengths)} rows of {lengths[0]} to {lengths[-1]} tokens",
         **fit_work(cfg),
-        "in all": f"{total} steps, {total * cfg.batch / len(rows):.1f} passes over the data",
+        "in all": f"{total} steps, {total * cfg.batch / len(data):.1f} passes over the data",
     }
     report.model_plan(stage, policy, memory, lines)
-    report.first_example(stage, policy, first)
+    report.first_example(stage, policy, data.batch([0]))
     if stage.dry_run:
         raise report.DryRunFinished
     return memory
@@ -161,9 +201,10 @@ def _speed(tokens: int, seconds: float) -> dict[str, float]:
     }
 
 
-def _halted(stage: Stage, policy: LocalModel, state: LoopState, order: Sequence[int]) -> TrainingHaltedError:
-    stage.checkpoint(state.step, {"policy": policy}, {"loop": asdict(state)})
+def _halted(stage: Stage, job: Job, state: LoopState) -> TrainingHaltedError:
+    stage.checkpoint(state.step, job.models, {"loop": asdict(state)})
+    rows = [i + 1 for i in job.items(state.step - 1)]
     return TrainingHaltedError(
-        f"the gradient was not finite three times in a row (last at step {state.step}, rows {[i + 1 for i in order]}). "
+        f"the gradient was not finite three times in a row (last at step {state.step}, rows {rows}). "
         "Weights are as they were before. Lower the learning rate (schedule.lr), or train in float32 (engine.dtype=float32)."
     )

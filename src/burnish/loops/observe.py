@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from burnish.core.algorithms import Algorithm
 from burnish.core.episodes import chosen
+from burnish.core.method import Method
 from burnish.engines.local import LocalModel
 from burnish.loops.plan import peak_memory_gb
 from burnish.types import Batch, Metrics
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from burnish.loops.update import Seen
 
 
-def describe(groups: Sequence[Group], batch: Batch, algo: Algorithm) -> Metrics:
+def describe(groups: Sequence[Group], batch: Batch, algo: Method) -> Metrics:
     """Rewards by episode (total and by part), lengths, and how many groups and tokens had something to teach."""
     rollouts = [r for g in groups for r in g.rollouts if r.train]
     scores = [score for g in groups for score in g.scores]

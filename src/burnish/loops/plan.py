@@ -15,7 +15,7 @@ from burnish.engines.decode import MAX_ROWS
 from burnish.engines.local import DTYPES, Outline
 
 if TYPE_CHECKING:
-    from burnish.core.algorithms import Algorithm
+    from burnish.core.method import Method
     from burnish.loops.fit import FitConfig
     from burnish.loops.rl import RLConfig
 
@@ -83,14 +83,14 @@ def memory_plan(model: Outline, *, tokens: int, rows: int, row_tokens: int, refe
         process=PROCESS_BYTES,
         kernels=_kernels_kept() * KERNEL_BYTES if (model.engine.device, width) == ("cpu", 2) else 0,
         weights=(total + again) * width,
-        training=trained * (12 + own_master),
+        training=trained * (4 * (1 + model.engine.optimizer.slots) + own_master),
         cache=2 * layers * kv_heads * head_size * min(rows, MAX_ROWS) * row_tokens * width,
         activations=tokens * kept,
         logits=3 * 4 * min(CHUNK_ELEMENTS, tokens * len(model.head_weight)),
     )
 
 
-def rl_memory(model: Outline, cfg: RLConfig, algo: Algorithm, critic: Outline | None = None) -> MemoryPlan:
+def rl_memory(model: Outline, cfg: RLConfig, algo: Method, critic: Outline | None = None) -> MemoryPlan:
     """Of a step of ``cfg``, for prompts of up to :data:`PROMPT_TOKENS`. ``critic`` is one with weights of its own."""
     rollouts, longest = _rollouts(cfg, algo), cfg.sampling.max_tokens
     tokens = min(cfg.engine.token_budget, cfg.prompts * PROMPT_TOKENS + rollouts * longest)
@@ -103,20 +103,23 @@ def rl_memory(model: Outline, cfg: RLConfig, algo: Algorithm, critic: Outline | 
     return replace(plan, weights=plan.weights + beside.weights, training=plan.training + beside.training)
 
 
-def _rollouts(cfg: RLConfig, algo: Algorithm) -> int:
-    return cfg.prompts * (cfg.group + algo.needs_greedy)
+def _rollouts(cfg: RLConfig, algo: Method) -> int:
+    return cfg.prompts * (cfg.group * (1 + bool(algo.rival)) + algo.needs_greedy)
 
 
-def fit_memory(model: Outline, cfg: FitConfig, *, longest: int) -> MemoryPlan:
-    """Of a step of ``cfg``, for rows of up to ``longest`` tokens."""
-    tokens = min(cfg.engine.token_budget, cfg.batch * longest)
-    return memory_plan(model, tokens=tokens, rows=0, row_tokens=0, reference=False)
+def fit_memory(model: Outline, cfg: FitConfig, *, longest: int, rows: int = 0) -> MemoryPlan:
+    """Of a step of ``cfg`` on ``rows`` rows (0: one an item) of up to ``longest`` tokens.
+
+    A reference that stays as it is has been asked before the first step and is not in memory any more.
+    """
+    tokens = min(cfg.engine.token_budget, (rows or cfg.batch) * longest)
+    return memory_plan(model, tokens=tokens, rows=0, row_tokens=0, reference=cfg.refresh_reference > 0)
 
 
-def rl_work(cfg: RLConfig, algo: Algorithm) -> dict[str, str]:
+def rl_work(cfg: RLConfig, algo: Method) -> dict[str, str]:
     """A step from prompts to updates, and all of them, in words."""
     rollouts, updates = _rollouts(cfg, algo), cfg.epochs * cfg.minibatches
-    greedy = " and a greedy one" * algo.needs_greedy
+    greedy = " and a greedy one" * algo.needs_greedy + " and as many of a rival" * bool(algo.rival)
     lines = {
         "a step": f"{cfg.prompts} prompts x {cfg.group} completions{greedy} = {rollouts} rollouts of at most "
         f"{cfg.sampling.max_tokens} tokens -> {updates} update{'s' * (updates > 1)}, micro-batches of at most "
@@ -131,7 +134,7 @@ def rl_work(cfg: RLConfig, algo: Algorithm) -> dict[str, str]:
 def fit_work(cfg: FitConfig) -> dict[str, str]:
     """A step from rows to an update, and all of them, in words."""
     return {
-        "a step": f"{cfg.batch} rows -> 1 update, micro-batches of at most {cfg.engine.token_budget} tokens",
+        "a step": f"{cfg.batch} items -> 1 update, micro-batches of at most {cfg.engine.token_budget} tokens",
         "in all": f"{cfg.steps} steps" if cfg.steps else f"passes over the data: {cfg.epochs:g}",
     }
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from burnish.core import keys
 from burnish.core.advantages import State
-from burnish.core.algorithms import Algorithm
+from burnish.core.method import Method
 from burnish.data.batching import collate
+from burnish.data.units import Unit
 from burnish.engines import natural
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
@@ -24,8 +25,7 @@ from burnish.engines.reference import Reference
 from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops import observe, report
 from burnish.loops.evaluate import Measured, run_items, summarise
-from burnish.data.units import Unit
-from burnish.loops.fit import Data, encode_all
+from burnish.loops.fixed import Data, encode_all
 from burnish.loops.plan import MemoryPlan, rl_memory, rl_work
 from burnish.loops.rollouts import Group, RewardFunction, draw_groups, read_groups, rollout_table, stamped
 from burnish.loops.update import CriticConfig, Models, Seen, Update
@@ -68,11 +68,11 @@ class RLConfig:
         if min(self.steps, self.prompts, self.group, self.epochs, self.checkpoint_every, self.pretraining_batch) < 1:
             raise ValueError("steps, prompts, group, epochs, checkpoint_every and pretraining_batch are at least 1")
 
-    def pretraining_steps(self, algo: Algorithm) -> int:
+    def pretraining_steps(self, algo: Method) -> int:
         """The steps before the policy's first, in which only the critic learns."""
         return self.critic.pretrain if algo.needs_critic else 0
 
-    def total_steps(self, algo: Algorithm) -> int:
+    def total_steps(self, algo: Method) -> int:
         return self.steps + self.pretraining_steps(algo)
 
 
@@ -87,16 +87,17 @@ class LoopState:
 
 
 def rl(
-    stage: Stage, model: Path, task: Task, *, algo: Algorithm, cfg: RLConfig, reward: RewardFunction | None = None,
+    stage: Stage, model: Path, task: Task, *, algo: Method, cfg: RLConfig, reward: RewardFunction | None = None,
     heldout: Measured | None = None, critic: Path | None = None, pretraining: Data | None = None,
+    teacher: Path | None = None,
 ) -> Path:  # fmt: skip
     """Train ``model`` on ``task`` and return the directory of the result.
 
     ``reward`` takes the place of the task's own. An algorithm with a critic begins it as the model ``critic`` (None: as the
-    policy), and one that mixes in a language-model loss takes its text from ``pretraining``. Resumes from the newest
-    checkpoint of the stage, to the bit.
+    policy), one that mixes in a language-model loss takes its text from ``pretraining``, one that distils has a ``teacher``.
+    Resumes from the newest checkpoint of the stage, to the bit.
     """
-    models = _models(stage, Path(model), algo, cfg, critic)
+    models = _models(stage, Path(model), algo, cfg, critic, teacher)
     policy, total = models.policy, cfg.total_steps(algo)
     text = _text(policy, algo, pretraining)
     saved = stage.restore(models.saved)
@@ -153,7 +154,9 @@ def rl(
     return stage.export(policy)
 
 
-def _models(stage: Stage, model: Path, algo: Algorithm, cfg: RLConfig, critic: Path | None) -> Models:
+def _models(
+    stage: Stage, model: Path, algo: Method, cfg: RLConfig, critic: Path | None, teacher: Path | None
+) -> Models:
     """The policy and whoever the algorithm needs beside it."""
     engine = stage.decide("engine", cfg.engine.resolved)
     shared = algo.needs_critic and cfg.critic.shared
@@ -164,6 +167,12 @@ def _models(stage: Stage, model: Path, algo: Algorithm, cfg: RLConfig, critic: P
     policy = LocalModel(model, engine, seed=stage.seed, heads=heads if shared else None)
     if algo.trust_region:
         natural.check(policy)
+    if algo.needs_teacher != (teacher is not None):
+        raise InputError(
+            "this algorithm learns from a teacher: give one" if algo.needs_teacher else "this algorithm has no teacher"
+        )
+    if teacher is not None:
+        policy.learn_from(LocalModel(Path(teacher), replace(engine, adapter=None)))
     own: LocalModel | None = policy if shared else None
     if algo.needs_critic and not shared:
         held = engine if cfg.critic.engine is None else stage.decide("critic_engine", cfg.critic.engine.resolved)
@@ -175,7 +184,7 @@ def _models(stage: Stage, model: Path, algo: Algorithm, cfg: RLConfig, critic: P
     return Models(policy, own, reference, moving)
 
 
-def _text(policy: LocalModel, algo: Algorithm, pretraining: Data | None) -> Sequence[Unit]:
+def _text(policy: LocalModel, algo: Method, pretraining: Data | None) -> Sequence[Unit]:
     """The rows of the language-model loss, encoded and checked before the first step."""
     if not algo.pretraining:
         return ()
@@ -184,7 +193,7 @@ def _text(policy: LocalModel, algo: Algorithm, pretraining: Data | None) -> Sequ
     return encode_all(policy.chat, pretraining, policy.context, drop_long=True)
 
 
-def _announce(stage: Stage, models: Models, algo: Algorithm, cfg: RLConfig) -> MemoryPlan:
+def _announce(stage: Stage, models: Models, algo: Method, cfg: RLConfig) -> MemoryPlan:
     """Print the plan: prompts to rollouts to updates, the models, the memory."""
     memory = rl_memory(models.policy, cfg, algo, None if models.shared else models.critic)
     lines = rl_work(cfg, algo)
@@ -198,7 +207,7 @@ def _announce(stage: Stage, models: Models, algo: Algorithm, cfg: RLConfig) -> M
 
 
 def _fresh(
-    stage: Stage, sampler: LocalSampler, models: Models, task: Task, reward: RewardFunction, algo: Algorithm,
+    stage: Stage, sampler: LocalSampler, models: Models, task: Task, reward: RewardFunction, algo: Method,
     cfg: RLConfig, state: LoopState,
 ) -> tuple[list[Group], int]:  # fmt: skip
     """The groups of the next step, sampled or replayed, and how many have been drawn with them.
@@ -220,7 +229,7 @@ def _fresh(
             )
         groups = draw_groups(
             sampler, policy.chat, task, reward, draws=range(draws, draws + missing), size=cfg.group,
-            sampling=cfg.sampling, seed=stage.seed, version=state.step, greedy=algo.needs_greedy,
+            sampling=cfg.sampling, seed=stage.seed, version=state.step, greedy=algo.needs_greedy, rival=models.rival(algo),
         )  # fmt: skip
         draws += missing
         kept += [g for g in groups if algo.select is None or algo.select.keeps(g.scores)]
@@ -243,7 +252,7 @@ def _collate(groups: Sequence[Group], cfg: RLConfig) -> Batch:
     return collate(rollouts, temperature=cfg.sampling.temperature, max_tokens=cfg.sampling.max_tokens)
 
 
-def annotate(batch: Batch, algo: Algorithm, models: Models, cfg: RLConfig) -> Batch:
+def annotate(batch: Batch, algo: Method, models: Models, cfg: RLConfig) -> Batch:
     """Add what the algorithm needs and only that: log-probs before the update, those of the reference, values.
 
     With a single update per batch the current log-probs are the old ones, and no forward pass is spent on them.
@@ -258,12 +267,12 @@ def annotate(batch: Batch, algo: Algorithm, models: Models, cfg: RLConfig) -> Ba
     return batch
 
 
-def _advance(state: LoopState, draws: int, algo: Algorithm, batch: Batch, metrics: Metrics) -> LoopState:
+def _advance(state: LoopState, draws: int, algo: Method, batch: Batch, metrics: Metrics) -> LoopState:
     broken = sum(metrics[name][0] for name in ("grad/skipped", "critic/grad/skipped") if name in metrics)
     return LoopState(state.step + 1, draws, dict(algo.update(state.algo, batch)), state.skipped + 1 if broken else 0)
 
 
-def _remembered(state: LoopState, algo: Algorithm, drawn: int, groups: int) -> dict[str, float]:
+def _remembered(state: LoopState, algo: Method, drawn: int, groups: int) -> dict[str, float]:
     """What the algorithm's state and selection have to report."""
     found = {"kl/coef": state.algo["kl_coef"]} if "kl_coef" in state.algo else {}
     return found | ({"select/drawn": drawn / groups} if algo.select else {})

@@ -58,11 +58,12 @@ class Group:
 
 def draw_groups(
     sampler: Sampler, chat: Chat, task: Task, reward: RewardFunction, *, draws: range, size: int, sampling: Sampling,
-    seed: int, version: int, greedy: bool = False,
+    seed: int, version: int, greedy: bool = False, rival: Sampler | None = None,
 ) -> list[Group]:  # fmt: skip
     """``size`` completions for each of the draws, rewarded. The result does not depend on the order rows finish in.
 
-    With ``greedy`` each group has one more, decoded at temperature 0 and not trained on (``train=False``): its baseline.
+    With ``greedy`` each group has one more, decoded at temperature 0, with a ``rival`` it has ``size`` more of the rival's;
+    neither is trained on (``train=False``).
     Draw d takes item d of an endless shuffled pass over the task. All randomness follows from (seed, draw, sample, turn).
     A task with an ``env`` is played for several turns (:mod:`burnish.loops.episodes`) and rewarded by it, not by ``reward``.
     Raises InputError when a reward is missing, not finite, or given for a token that does not exist.
@@ -71,6 +72,8 @@ def draw_groups(
     examples = [task[i] for i in order]
     members = [sampling] * size + [replace(sampling, temperature=0.0)] * greedy
     if has_turns(task):
+        if rival is not None:
+            raise InputError("completions are compared with a rival's in one turn: choose a task of one turn")
         return _play_groups(sampler, chat, task, examples, draws, members, seed, version)
     prompts = [chat.encode_prompt(example.messages) for example in examples]
     requests = [
@@ -79,6 +82,9 @@ def draw_groups(
         for i, how in enumerate(members)
     ]
     completions = sorted(sampler.sample(requests), key=lambda c: c.index)
+    if rival is not None:
+        completions = _interleaved(completions, _rivals(rival, requests), size)
+        members = members * 2
     groups = []
     for number, (draw, example, prompt) in enumerate(zip(draws, examples, prompts, strict=True)):
         own = completions[number * len(members) : (number + 1) * len(members)]
@@ -97,6 +103,18 @@ def draw_groups(
         )  # fmt: skip
         groups.append(Group(draw, example, rollouts, tuple(c.text for c in own)))
     return groups
+
+
+def _rivals(rival: Sampler, requests: Sequence[Request]) -> list[Completion]:
+    """The rival's answer to every request, from randomness of its own."""
+    own = [replace(request, key=keys.derive(request.key, "rival")) for request in requests]
+    return sorted(rival.sample(own), key=lambda c: c.index)
+
+
+def _interleaved(own: Sequence[Completion], other: Sequence[Completion], size: int) -> list[Completion]:
+    """Group by group: ``size`` completions of the policy, then ``size`` of the rival."""
+    starts = range(0, len(own), size)
+    return [c for start in starts for side in (own, other) for c in side[start : start + size]]
 
 
 def _play_groups(

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from burnish.core import keys
-from burnish.core.algorithms import Algorithm
-from burnish.core.losses import NLL
+from burnish.core.losses import NLL, PolicyLoss
+from burnish.core.method import Method
 from burnish.data import units
 from burnish.data.batching import epoch_order, minibatches
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.natural import trust_region_step
 from burnish.engines.optim import Schedule
 from burnish.engines.reference import Reference
+from burnish.engines.rival import RivalSampler
+from burnish.loops.fixed import prepared
 from burnish.stage import Checkpointable, Stage
 from burnish.types import Batch, Metrics, Outputs, add_metrics
 
@@ -59,6 +61,13 @@ class Models:
     @property
     def shared(self) -> bool:
         return self.critic is self.policy
+
+    def rival(self, algo: Method) -> RivalSampler | None:
+        """Whom the policy's completions are compared with, if the algorithm has a rival."""
+        if algo.rival is None:
+            return None
+        assert self.reference is not None
+        return RivalSampler(self.policy, self.reference, algo.rival)
 
     @property
     def saved(self) -> dict[str, Checkpointable]:
@@ -103,7 +112,7 @@ class Update:
     """
 
     models: Models
-    algo: Algorithm
+    algo: Method
     cfg: RLConfig
     step: int
     stage: Stage
@@ -141,11 +150,10 @@ class Update:
         return metrics
 
     def _policy(self, mini: Batch, seen: Seen | None) -> Metrics:
-        loss = self.algo.loss
-        weighed = loss.prepare(mini)
-        active = weighed.select(torch.nonzero(~loss.idle(weighed)).squeeze(1))
-        if not len(active):
+        loss, idle = self.algo.loss, self.algo.idle(mini)
+        if bool(idle.all()):
             return {}
+        active = prepared(self.models.policy, loss, mini).select(torch.nonzero(~idle).squeeze(1))
         metrics, outputs = self.models.policy.forward_backward(active, loss)
         if seen is not None:
             seen.note(active.extra("row"), outputs)
@@ -167,6 +175,7 @@ class Update:
         metrics: Metrics = {}
         if not self.critic_only and self.algo.trust_region:
             loss = self.algo.loss
+            assert isinstance(loss, PolicyLoss)
             metrics = trust_region_step(self.models.policy, loss.prepare(mini), loss, self.algo.trust_region)
         elif not self.critic_only:
             lr = self.cfg.schedule.at(self.step - self.cfg.pretraining_steps(self.algo), self.cfg.steps)

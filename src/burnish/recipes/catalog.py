@@ -19,6 +19,7 @@ RECIPES = {
     "sft": "burnish.recipes.sft",
     "grpo": "burnish.recipes.grpo",
     "ppo": "burnish.recipes.ppo",
+    "merge": "burnish.recipes.merge",
     "maze": "burnish.recipes.maze",
     "maze-rl": "burnish.recipes.maze_rl",
     "gridworld": "burnish.recipes.gridworld",
@@ -43,11 +44,12 @@ def get(name: str) -> Recipe:
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     from burnish import config
-    from burnish.core import aggregate, algorithms, kl, levels
+    from burnish.core import aggregate, algorithms, kl, levels, merging
     from burnish.tasks import catalog as tasks
     from burnish.tasks.checks import Generated
 
     config.named(algorithms.Algorithm, algorithms.get)
+    config.named(merging.Merge, merging.get)
     config.named(Generated, tasks.get, tasks.CLASSES)
     config.functions(aggregate.Aggregate, "aggregate", aggregate)
     config.functions(kl.Estimator, "estimator", kl)

@@ -35,7 +35,7 @@ from burnish.errors import InputError
 from burnish.loops import report
 from burnish.loops.commentate import Grading
 from burnish.loops.evaluate import EvalConfig, Measured, evaluate
-from burnish.loops.fit import Examples
+from burnish.loops.fixed import Data
 from burnish.loops.rl import RLConfig, rl
 from burnish.recipes.generic import context_length
 from burnish.rewards.function import UserReward, load_function
@@ -63,7 +63,7 @@ def main(run: Run, s: Grpo) -> Artifact:
     return train(run, s)
 
 
-def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Examples | None = None) -> Artifact:
+def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | None = None) -> Artifact:
     """The program of every online recipe for your own prompts: check, measure, train, measure again.
 
     ``critic`` and ``pretraining`` are what some algorithms need besides (see :func:`burnish.loops.rl.rl`).

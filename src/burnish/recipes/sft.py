@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from burnish.core.intervals import Z95
 from burnish.core.losses import NLL
-from burnish.data.batching import supervised
+from burnish.data import units
 from burnish.data.chat import Chat
 from burnish.data.datasets import prompt_of
 from burnish.engines.local import Engine, LocalModel
@@ -30,8 +31,8 @@ from burnish.engines.optim import Schedule
 from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
-from burnish.loops.evaluate import Z95
-from burnish.loops.fit import FitConfig, encode, fit
+from burnish.loops.fit import FitConfig, fit
+from burnish.loops.fixed import encode_all
 from burnish.recipes.generic import context_length
 from burnish.run import Artifact, Run
 from burnish.stage import Stage
@@ -83,13 +84,13 @@ def check(data: Part, model: Path, cfg: FitConfig) -> None:
 def nll(stage: Stage, model: Path, data: Part, *, cfg: FitConfig) -> dict[str, list[float]]:
     """A stage: the negative log-likelihood of every held-out row in nats, and its number of trained tokens."""
     policy = LocalModel(Path(model), replace(stage.decide("engine", cfg.engine.resolved), adapter=None))
-    rows = encode(policy.chat, data, policy.context, drop_long=True)
+    rows = encode_all(policy.chat, data, policy.context, drop_long=True)
     stage.view.say(f"{stage.name}: negative log-likelihood of {len(rows)} held-out rows")
     sums: list[float] = []
     for start in range(0, len(rows), cfg.batch):
-        batch = NLL().prepare(supervised(rows[start : start + cfg.batch]))
+        batch = NLL().prepare(units.collate(rows[start : start + cfg.batch]))
         sums += (-policy.forward(batch).logprobs.double() * batch.mask).sum(1).tolist()
-    return {"nll": sums, "tokens": [float(sum(mask)) for _, mask in rows]}
+    return {"nll": sums, "tokens": [float(sum(unit[0].mask)) for unit in rows]}
 
 
 def learned(run: Run, before: dict[str, Any], after: dict[str, Any]) -> None:

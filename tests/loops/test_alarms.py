@@ -1,0 +1,44 @@
+"""Warnings of runs on comparisons: when they come, and that they come once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from burnish.loops.alarms import RECENT, Alarms
+
+
+def said(numbers: Callable[[int], dict[str, float]], steps: int = 40, *, referenced: bool = True) -> list[str]:
+    lines: list[str] = []
+    alarms = Alarms(steps, lines.append, referenced=referenced)
+    for step in range(1, steps + 1):
+        alarms.see(step, numbers(step))
+    return lines
+
+
+def wiggle(step: int) -> float:
+    return 0.1 if step % 2 else -0.1
+
+
+def test_chosen_answers_that_become_less_likely() -> None:
+    (line,) = said(lambda step: {"reward/chosen": wiggle(step) - 0.02 * step})
+    assert "chosen answers have become less likely" in line and "loss.nll=0.2" in line
+    assert not said(lambda step: {"reward/chosen": wiggle(step)})
+    assert not said(lambda step: {"reward/chosen": wiggle(step) - 1}, referenced=False)
+
+
+def test_accuracy_at_chance_is_said_at_half_time_only() -> None:
+    lines = said(lambda step: {"reward/accuracy": 0.5 + wiggle(step)})
+    assert len(lines) == 1 and lines[0].startswith("step 20: after half of the steps") and "50%" in lines[0]
+    assert not said(lambda step: {"reward/accuracy": 0.5 if step < 20 - RECENT else 0.8 + wiggle(step)})
+
+
+@pytest.mark.parametrize(("margin", "count"), [(12.0, 1), (8.0, 0)], ids=["exploded", "large"])
+def test_a_margin_without_gradient(margin: float, count: int) -> None:
+    lines = said(lambda step: {"reward/margin": min(step, margin) + wiggle(step)})
+    assert len(lines) == count and all("learnt by heart" in line for line in lines)
+
+
+def test_a_loss_without_such_metrics_says_nothing() -> None:
+    assert not said(lambda step: {"loss": 1.0 / step})
