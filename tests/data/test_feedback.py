@@ -50,6 +50,7 @@ def test_how_often_the_better_answer_is_longer() -> None:
     assert "length: the better answer is longer in 63% of pairs (95% interval 53% to 72%): a model may learn" in text
     assert "may learn" not in shown(*pairs(*[(2, 1)] * 55, *[(1, 2)] * 45)), "chance is inside the interval"
     assert measure(pairs((3, 3))).longer is None
+    assert measure([comparison(answer(1, 0), answer(5, 0))]).longer is None, "a tie has no better answer"
 
 
 def test_a_ranking_counts_once_however_many_pairs_it_has() -> None:

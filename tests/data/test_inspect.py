@@ -138,6 +138,19 @@ def test_an_answer_much_longer_than_the_others_is_named(write: Write) -> None:
     assert [(p.what, p.rows) for p in report.problems] == [("very long", (10,))]
 
 
+def test_many_answers_are_not_one_long_one(write: Write, chatml: Chat) -> None:
+    rows = [{"prompt": "q", "answers": [{"answer": f"a{n}", "rank": n} for n in range(k)]} for k in (2, 2, 2, 40)]
+    for chat in (None, chatml):
+        report = inspect(write("a.jsonl", jsonl(*rows)), chat)
+        assert "very long" not in [problem.what for problem in report.problems]
+
+
+def test_rows_without_a_rating_are_named() -> None:
+    report = inspect(FIXTURES / "prm800k.jsonl")
+    detail = "no step is rated, or the problem was reported as broken"
+    assert report.problems == (Problem("without a rating", 1, (4,), detail),)
+
+
 def test_a_file_without_a_usable_row_has_a_report(write: Write) -> None:
     report = inspect(write("a.jsonl", jsonl({"prompt": "q", "chosen": "", "rejected": ""})))
     assert (report.kind, report.feedback, report.lengths) == ("preference", None, ())
