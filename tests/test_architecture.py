@@ -53,6 +53,8 @@ ELSEWHERE = {
     # The name test_maze is that of the recipe's tests.
     "tasks/maze": "tasks/test_maze_task.py",
     "recipes/catalog": "recipes/test_grpo.py",
+    # The name test_merge is that of the loop's tests.
+    "recipes/merge": "recipes/test_merge_recipe.py",
     # The name test_commentate is that of the loop's tests.
     "cli/commentate": "cli/test_commentate_command.py",
 }

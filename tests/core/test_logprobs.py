@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from burnish.core import logprobs
-from burnish.core.logprobs import log_softmax_chunks, predictor_index, token_logprobs
+from burnish.core.logprobs import (
+    divergence,
+    log_softmax_chunks,
+    logprobs_at,
+    predictor_index,
+    token_logprobs,
+    top_logprobs,
+)
 
 N, D, V = 7, 5, 11
 
@@ -176,6 +185,127 @@ def test_no_tokens_give_nothing() -> None:
     hidden, weight, _ = inputs()
     got, entropy = token_logprobs(hidden[:0], weight, torch.zeros(0, dtype=torch.long))
     assert got.shape == entropy.shape == (0,)
+
+
+# ------------------------------------------------------------------------------------- many ids, and a second distribution
+
+
+def several_ids(seed: int = 2) -> Tensor:
+    """[N, 4] ids, one of them twice in a row, some of them padding, in one row all of them."""
+    ids = torch.stack([torch.randperm(V, generator=torch.Generator().manual_seed(seed + i))[:4] for i in range(N)])
+    ids[1, 3] = ids[1, 0]
+    ids[2, [0, 2]] = -1
+    ids[4] = -1
+    return ids
+
+
+@pytest.mark.parametrize("ids", [torch.int64, torch.int32], ids=str)
+@pytest.mark.parametrize("chunk", [1, 2 * V + 3, 2**24])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_at_many_ids_values_and_gradients_are_those_of_log_softmax(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, temperature: float, ids: torch.dtype
+) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk)
+    hidden, weight, _ = inputs(11)
+    chosen = several_ids()
+    full = torch.log_softmax(hidden @ weight.T / temperature, -1)
+    expected = torch.where(chosen >= 0, full.gather(1, chosen.clamp(min=0)), 0.0)
+    got = logprobs_at(hidden, weight, chosen.to(ids), temperature)
+    assert close(got, expected) and (got[chosen < 0] == 0).all()
+    upstream = torch.randn(N, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    grads = [torch.autograd.grad((values * upstream).sum(), (hidden, weight)) for values in (got, expected)]
+    assert all(close(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_one_id_a_line_is_the_target() -> None:
+    hidden, weight, targets = inputs(12, dtype=torch.float32)
+    assert torch.equal(
+        logprobs_at(hidden, weight, targets[:, None], 0.7)[:, 0], token_logprobs(hidden, weight, targets, 0.7)[0]
+    )
+
+
+def teacher(seed: int = 20, width: int = D + 3) -> tuple[Tensor, Tensor]:
+    """Hidden states and a head of another size than the student's."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(n, width, generator=generator, dtype=torch.float64) for n in (N, V))  # type: ignore[return-value]
+
+
+def naive_divergence(student: Tensor, teacher: Tensor, beta: float) -> Tensor:
+    """GKD's equation 1 on probabilities [N, V], with KL at the two ends."""
+    kl = lambda p, q: (p * (p / q).log()).sum(-1)  # noqa: E731
+    if beta in (0, 1):
+        return kl(teacher, student) if beta == 0 else kl(student, teacher)
+    mixture = beta * teacher + (1 - beta) * student
+    return beta * kl(teacher, mixture) + (1 - beta) * kl(student, mixture)
+
+
+betas = pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 0.9, 1.0])
+
+
+@betas
+@pytest.mark.parametrize("chunk", [1, 2 * V, 4 * V + 3, 2**24])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_the_divergence_and_its_gradient_are_those_of_the_equation(
+    monkeypatch: pytest.MonkeyPatch, beta: float, chunk: int, temperature: float
+) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk)
+    (hidden, weight, _), (other, head) = inputs(13), teacher()
+    student, target = ((h @ w.T / temperature).softmax(-1) for h, w in ((hidden, weight), (other, head)))
+    expected = naive_divergence(student, target, beta)
+    got = divergence(hidden, weight, other, head, beta, temperature)
+    assert close(got, expected, 1e-10) and (got > 0).all()
+    upstream = torch.randn(N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    grads = [torch.autograd.grad((values * upstream).sum(), (hidden, weight)) for values in (got, expected)]
+    assert all(close(a, b, 1e-10) for a, b in zip(*grads, strict=True))
+
+
+@betas
+def test_gradcheck_of_the_divergence(monkeypatch: pytest.MonkeyPatch, beta: float) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 4 * V)
+    (hidden, weight, _), (other, head) = inputs(14), teacher()
+    assert torch.autograd.gradcheck(lambda h, w: divergence(h, w, other, head, beta, 0.8), (hidden, weight))
+
+
+@betas
+def test_a_student_that_is_the_teacher_has_nothing_to_learn(beta: float) -> None:
+    hidden, weight, _ = inputs(15)
+    got = divergence(hidden, weight, hidden.detach(), weight.detach(), beta)
+    grads = torch.autograd.grad(got.sum(), (hidden, weight))
+    assert got.abs().max() < 1e-14 and all(g.abs().max() < 1e-14 for g in grads)
+
+
+@pytest.mark.parametrize(("near", "end"), [(1e-6, 0.0), (1 - 1e-6, 1.0)], ids=["forward", "reverse"])
+def test_the_ends_are_where_the_mixtures_gradient_points(near: float, end: float) -> None:
+    """JSD / beta goes to the forward KL, JSD / (1 - beta) to the reverse one: in value and in gradient."""
+    (hidden, weight, _), (other, head) = inputs(16), teacher()
+    scale = min(near, 1 - near)
+    one, two = (divergence(hidden, weight, other, head, beta, temperature=3.0) for beta in (near, end))
+    values = one / scale, two
+    assert close(*values, 1e-4)
+    grads = [torch.autograd.grad(each.sum(), hidden)[0] for each in values]
+    assert close(*grads, 1e-4)
+
+
+@betas
+def test_a_certain_teacher_and_a_certain_student_stay_finite(beta: float) -> None:
+    """Probabilities that underflow to 0: 0 log 0 is 0, and the reverse KL is large but a number."""
+    (hidden, weight, _), (other, head) = inputs(17, scale=200.0, dtype=torch.float32), teacher()
+    got = divergence(hidden, weight, 200 * other.float(), head.float(), beta)
+    grads = torch.autograd.grad(got.sum(), (hidden, weight))
+    assert got.dtype == torch.float32 and torch.isfinite(got).all() and all(torch.isfinite(g).all() for g in grads)
+    if 0 < beta < 1:
+        entropy = -(beta * math.log(beta) + (1 - beta) * math.log(1 - beta))
+        assert (got <= entropy + 1e-5).all() and got.max() > 0.9 * entropy, "bounded by the entropy of the shares"
+
+
+@pytest.mark.parametrize("chunk", [1, 2 * V + 3, 2**24])
+def test_the_most_likely_ids_with_their_log_probs(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk)
+    hidden, weight, _ = inputs(18)
+    full = torch.log_softmax(hidden @ weight.T / 0.7, -1)
+    ids, values = top_logprobs(hidden, weight, 4, 0.7)
+    assert torch.equal(ids, full.argsort(descending=True)[:, :4]) and not values.requires_grad
+    assert close(values, full.gather(1, ids))
 
 
 def test_the_first_token_is_predicted_by_the_prompt_and_each_other_by_the_one_before() -> None:

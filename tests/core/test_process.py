@@ -25,7 +25,7 @@ from burnish.core.process import (
 from burnish.data.units import collate
 from burnish.errors import InputError
 from burnish.types import Batch, Loss
-from judged import row, seeded, slope, value
+from rated import row, seeded, slope, value
 
 EXACT = 1e-10
 ENDS = [{1: 1, 3: 0, 5: -1, 7: 1}, {0: 1, 2: 1}, {4: -1, 6: -1}, {}]

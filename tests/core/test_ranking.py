@@ -29,7 +29,7 @@ from burnish.core.scores import HeadScore
 from burnish.data.units import collate
 from burnish.errors import InputError
 from burnish.types import Batch, Loss, Needs, needs_of
-from judged import Ranks, ranked, row, said, seeded, slope, value
+from rated import Ranks, ranked, row, said, seeded, slope, value
 
 EXACT = 1e-10
 BRADLEY_TERRY = Preference(HeadScore(), Logistic())

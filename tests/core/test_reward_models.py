@@ -17,7 +17,7 @@ from burnish.core.reward_models import HELPSTEER2, LLAMA2, RewardLoss, get, note
 from burnish.data.units import Row, Unit, collate
 from burnish.errors import InputError
 from burnish.types import Needs, means, needs_of
-from judged import in_parts, seeded, slope, value
+from rated import in_parts, seeded, slope, value
 
 every_loss = pytest.mark.parametrize("loss", table().values(), ids=table().keys())
 NAMES = HELPSTEER2.names

@@ -103,6 +103,13 @@ def test_a_shared_prompt_is_counted_once() -> None:
     assert micro_batches(batch, 15) == [[0, 1], [2, 3], [4]]
 
 
+def test_rows_that_are_apart_count_their_prompts_one_by_one() -> None:
+    batch = collate([rollout(2, prompt=(1,) * 10, episode=i) for i in range(5)])
+    assert micro_batches(batch, 60, apart=True) == [[0, 1, 2, 3, 4]]
+    assert micro_batches(batch, 59, apart=True) == [[0, 1, 2, 3], [4]]
+    assert micro_batches(batch, 20, apart=True) == [[0], [1], [2], [3], [4]]
+
+
 @given(SHAPES, st.integers(1, 30), st.data())
 @QUIET
 def test_a_unit_is_never_split(shapes: list[tuple[int, int]], budget: int, data: st.DataObject) -> None:

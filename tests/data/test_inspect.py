@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ import pytest
 from rich.console import Console
 
 from burnish.data.chat import Chat
+from burnish.data.comparisons import comparisons
 from burnish.data.inspect import Lengths, Problem, Report, inspect, render
+from burnish.data.kinds import COMPARED, RECIPES, kind
+from burnish.data.rows import load_rows
+from burnish.data.units import encode
 from burnish.errors import InputError
 
 Write = Callable[[str, str], Path]
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def jsonl(*rows: Any) -> str:
@@ -32,7 +38,9 @@ def test_a_clean_file(write: Write) -> None:
     path = write("a.jsonl", jsonl(*[{"prompt": "x" * n, "answer": n} for n in range(1, 21)]))
     report = inspect(path)
     lengths = (Lengths("prompt (characters)", 1, 10, 19, 20),)
-    assert report == Report(str(path), "prompt-only", 20, ("prompt", "answer"), lengths, (), ("grpo",))
+    assert report == Report(
+        str(path), "prompt-only", 20, ("prompt", "answer"), lengths, (), ("grpo", "ppo", "online-dpo", "distill")
+    )
     assert "no problems found" in shown(report)
 
 
@@ -48,7 +56,7 @@ def test_every_problem_is_counted_and_none_stops_the_report(write: Write) -> Non
         "[]",
     ]
     report = inspect(write("a.jsonl", jsonl(*good, *bad)))
-    assert (report.kind, report.rows, report.recipes) == ("prompt-completion", 15, ("sft", "grpo"))
+    assert (report.kind, report.rows, report.recipes[:2]) == ("prompt-completion", 15, ("sft", "grpo"))
     assert [(p.what, p.count, p.rows) for p in report.problems] == [
         ("malformed", 2, (9, 15)),
         ("empty", 2, (11, 12)),
@@ -83,20 +91,57 @@ def test_tokens_are_those_of_the_template(write: Write, chatml: Chat) -> None:
     assert text.lengths[-1].max == len(chatml.tokenizer("Hi", add_special_tokens=False)["input_ids"])
 
 
-@pytest.mark.parametrize(
-    ("row", "kind", "measured"),
-    [
-        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference", ["prompt", "chosen", "rejected"]),
-        ({"chosen": [{"role": "user", "content": "b"}], "rejected": "c"}, "preference", ["chosen", "rejected"]),
-        ({"prompt": "a", "completion": "b", "label": True}, "unpaired", ["prompt", "completion"]),
-        ({"prompt": "a", "completions": ["b"], "labels": [True]}, "stepwise", ["prompt", "completions"]),
-    ],
-)
-def test_kinds_without_a_recipe_say_so(write: Write, row: Any, kind: str, measured: list[str]) -> None:
-    report = inspect(write("a.jsonl", jsonl(row)))
-    assert (report.kind, report.recipes, report.problems) == (kind, (), ())
-    assert [(length.what, length.max) for length in report.lengths] == [(f"{m} (characters)", 1) for m in measured]
-    assert f"no recipe yet for data of kind '{kind}'" in shown(report)
+@pytest.mark.parametrize("name", sorted(path.stem for path in FIXTURES.iterdir()))
+def test_every_public_layout_has_a_report(name: str, chatml: Chat) -> None:
+    path = FIXTURES / f"{name}.jsonl"
+    report = inspect(path, chatml)
+    assert report.kind == kind(load_rows(path))
+    assert report.recipes == RECIPES.get(report.kind, ())
+    assert (report.feedback is None) == (report.kind not in COMPARED)
+    assert report.lengths[-1].what.endswith("(tokens)")
+    assert {problem.what for problem in report.problems} <= {"without a rating", "against the scores"}
+    json.dumps(asdict(report))
+    assert (", ".join(report.recipes) or report.note) in shown(report)
+
+
+def test_judged_rows_are_read_and_measured(write: Write, chatml: Chat) -> None:
+    good = [{"prompt": f"q{n}", "chosen": "long answer", "rejected": "short"} for n in range(20)]
+    bad = [
+        {"prompt": "q", "chosen": "same", "rejected": "same"},
+        {"prompt": "q", "chosen": "", "rejected": "b"},
+        {"prompt": "q", "chosen": "a", "rejected": "b", "margin": "x"},
+        {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 1, "score_rejected": 2},
+    ]
+    report = inspect(write("a.jsonl", jsonl(*good, *bad)))
+    assert [(p.what, p.rows) for p in report.problems] == [
+        ("identical answers", (21,)),
+        ("empty", (22,)),
+        ("unusable", (23,)),
+        ("against the scores", (24,)),
+    ]
+    assert report.feedback is not None
+    assert (report.feedback.pairs, report.feedback.longer and report.feedback.longer.value) == (22, 1.0)
+    assert [(each.what, each.max) for each in report.lengths] == [
+        ("prompt (characters)", 3),
+        ("answer (characters)", 11),
+    ]
+    text = " ".join(shown(report).split())
+    assert "the better answer is longer in 100% of pairs" in text and "may learn to judge by length" in text
+    tokens = inspect(write("b.jsonl", jsonl(*good)), chatml).lengths[-1]
+    units = [len(row) for item in comparisons(good) for row in encode(chatml, item)]
+    assert tokens == Lengths("prompt with answer (tokens)", min(units), min(units), max(units), max(units))
+
+
+def test_an_answer_much_longer_than_the_others_is_named(write: Write) -> None:
+    rows = [{"prompt": f"q{n}", "completion": "yes", "label": True} for n in range(9)]
+    report = inspect(write("a.jsonl", jsonl(*rows, {"prompt": "q", "completion": "x" * 500, "label": False})))
+    assert [(p.what, p.rows) for p in report.problems] == [("very long", (10,))]
+
+
+def test_a_file_without_a_usable_row_has_a_report(write: Write) -> None:
+    report = inspect(write("a.jsonl", jsonl({"prompt": "q", "chosen": "", "rejected": ""})))
+    assert (report.kind, report.feedback, report.lengths) == ("preference", None, ())
+    assert [(p.what, p.count) for p in report.problems] == [("empty", 1)]
 
 
 def test_sharegpt_is_measured_under_its_own_name(write: Write) -> None:

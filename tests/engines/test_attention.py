@@ -77,6 +77,27 @@ def test_a_layout_written_out() -> None:
     assert packed.rows == (0, 2, 1) and packed.longest == 5
 
 
+def test_a_layout_of_rows_that_are_apart() -> None:
+    """[P a a | Q b | P c]: every row has a copy of its prompt."""
+    p, q = torch.tensor([1, 2]), torch.tensor([3])
+    packed = Packed.of([p, q, p], [torch.tensor([4, 5]), torch.tensor([7]), torch.tensor([8])], apart=True)
+    assert packed.tokens.tolist() == [1, 2, 4, 5, 3, 7, 1, 2, 8]
+    assert packed.positions.tolist() == [0, 1, 2, 3, 0, 1, 0, 1, 2]
+    assert packed.rows == (0, 1, 2) and packed.predictors.tolist() == [1, 2, 4, 7]
+
+
+def test_what_belongs_to_tokens_goes_into_the_layout_and_comes_back() -> None:
+    """Rows 0 to 4 lie in the order 0 3 1 4 2, which is not its own inverse."""
+    prompts = [(1,), (2,), (3,), (1,), (2,)]
+    batch = collate([rollout(n, prompt=prompts[i], episode=i) for i, n in enumerate((2, 1, 1, 1, 2))])
+    packed = Packed.rows_of(batch)
+    values = 1 + torch.arange(20).view(5, 2, 2)
+    flat = packed.flat(values)
+    assert flat[:, 0].tolist() == [1, 3, 13, 5, 17, 19, 9]
+    valid = torch.arange(2) < batch.lengths[:, None]
+    assert torch.equal(packed.unflat(flat, 2), values * valid[..., None])
+
+
 def test_an_empty_completion_beside_others_is_no_token(nano: Path) -> None:
     """A dialogue whose only trained token is its first has nothing left to predict; its neighbours are unharmed."""
     model = LocalModel(nano, EXACT)

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from burnish import config
 from burnish.core.losses import NLL
 from burnish.data.batching import collate
 from burnish.engines import optim
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.lora import LoRA
-from burnish.engines.optim import AdamW, Masters, Schedule
+from burnish.engines.optim import SGD, AdamW, Masters, Optimizer, RMSprop, Schedule
 from burnish.errors import InputError
 from burnish.types import Batch, Head
 from rows import rollout
@@ -94,6 +95,70 @@ def test_adamw_equals_the_paper(clip: float, decay: float) -> None:
             theta[n] -= lr * (m[n] / (1 - 0.8**t)) / ((v[n] / (1 - 0.95**t)).sqrt() + 1e-6)
             assert torch.allclose(live[n], theta[n], rtol=1e-12, atol=0), n
         assert all(p.grad is None for p in live.values()), "the gradient is consumed"
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_by_hand(momentum: float) -> None:
+    live = parameters()
+    masters = Masters(live)
+    optimizer = SGD(momentum, clip=0.0).build(masters.params)
+    theta, b = {n: p.detach().clone() for n, p in live.items()}, {n: torch.zeros(()) for n in live}
+    for t, lr in enumerate((0.1, 0.05, 0.2)):
+        for n, g in gradients(live, t).items():
+            live[n].grad = g.clone()
+            b[n] = momentum * b[n] + g
+            theta[n] = theta[n] - lr * b[n]
+        optim.step(optimizer, masters, lr, 0.0)
+        assert all(torch.allclose(live[n], theta[n], rtol=1e-12, atol=0) for n in live)
+
+
+def test_rmsprop_by_hand() -> None:
+    live = parameters()
+    masters = Masters(live)
+    optimizer = RMSprop(decay=0.9, eps=1e-6, clip=0.0).build(masters.params)
+    theta, v = {n: p.detach().clone() for n, p in live.items()}, {n: torch.zeros(()) for n in live}
+    for t, lr in enumerate((0.1, 0.05, 0.2)):
+        for n, g in gradients(live, t).items():
+            live[n].grad = g.clone()
+            v[n] = 0.9 * v[n] + 0.1 * g**2
+            theta[n] = theta[n] - lr * g / (v[n].sqrt() + 1e-6)
+        optim.step(optimizer, masters, lr, 0.0)
+        assert all(torch.allclose(live[n], theta[n], rtol=1e-12, atol=0) for n in live)
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adamw": AdamW(),
+    "rmsprop": RMSprop(),
+    "sgd": SGD(),
+    "momentum": SGD(momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_every_optimizer_resumes_to_the_bit_and_says_what_it_remembers(
+    nano: Path, tmp_path: Path, optimizer: Optimizer
+) -> None:
+    engine = replace(CPU, optimizer=optimizer)
+    straight, model = LocalModel(nano, engine), LocalModel(nano, engine)
+    train(straight, range(4))
+    train(model, range(2))
+    model.checkpoint(tmp_path)
+    resumed = LocalModel(nano, engine)
+    resumed.restore(tmp_path)
+    train(resumed, range(2, 4))
+    assert_bitwise(state(resumed), state(straight))
+    entries = [name for name in load_file(tmp_path / "optimizer.safetensors") if not name.endswith(":step")]
+    assert len(entries) == optimizer.slots * len(model.masters.params)
+    written = sum(t.numel() * 4 for t in model.masters.params.values())
+    assert model.state_bytes() == (1 + optimizer.slots) * written
+
+
+def test_optimizers_are_chosen_by_name() -> None:
+    assert config.apply(CPU, ["optimizer=RMSprop", "optimizer.decay=0.9"]).optimizer == RMSprop(decay=0.9)
+    assert config.apply(CPU, ["optimizer={kind: SGD, momentum: 0.5}"]).optimizer == SGD(momentum=0.5)
+    assert config.apply(CPU, ["optimizer.weight_decay=0.1"]).optimizer == AdamW(weight_decay=0.1), "the one there is"
+    with pytest.raises(InputError, match="optimizer=Adam: expected Optimizer"):
+        config.apply(CPU, ["optimizer=Adam"])
 
 
 def test_a_parameter_without_gradient_counts_as_zero() -> None:

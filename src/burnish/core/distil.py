@@ -7,14 +7,16 @@ on-policy distillation (GKD, arXiv:2306.13649; Gemma 2, arXiv:2408.00118): the s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from burnish.core import named
 from burnish.core.aggregate import Aggregate, token_mean
 from burnish.core.episodes import chosen
-from burnish.errors import InputError, unknown
+from burnish.errors import InputError
 from burnish.types import Batch, Metrics, Needs, Outputs
 
 
@@ -142,13 +144,14 @@ A lower bound of FORWARD_KL, equal to it for k = V. No teacher is in memory whil
 
 def table() -> dict[str, Distil | TopK]:
     """Every named loss of this module, by its lower-case name."""
-    return {name.lower(): value for name, value in globals().items() if isinstance(value, Distil | TopK)}
+    return {**named.constants(globals(), Distil), **named.constants(globals(), TopK)}
 
 
 def get(name: str) -> Distil | TopK:
     """The loss of that name, in any case, with ``-`` or ``_``. Raises InputError naming the nearest one."""
-    known = table()
-    key = name.lower().replace("-", "_")
-    if key not in known:
-        raise unknown("distillation loss", name, known)
-    return known[key]
+    return named.find("distillation loss", name, table())
+
+
+def notes() -> Mapping[str, str]:
+    """The documentation string under each constant of this file, by lower-case name."""
+    return named.notes(__file__)

@@ -157,7 +157,7 @@ class _ChunkedHead(torch.autograd.Function):
 
 
 class _ChunkedIds(torch.autograd.Function):
-    """The same for many ids a line: d sum_k u_k log p_k / dz = sum_k u_k onehot(k) - p sum_k u_k."""
+    """Many ids a line, no entropy: d sum_k u_k log p_k / dz = sum_k u_k onehot(k) - p sum_k u_k."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from burnish.core.aggregate import Aggregate, seq_mean_token_mean
-from burnish.core.links import Judged, PairLink
+from burnish.core.links import Expected, Judged
 from burnish.core.units import Pairs, labels, unit_mean
 from burnish.errors import InputError
 from burnish.types import Batch, Head, Loss, Metrics, Needs, Outputs, needs_of
@@ -86,7 +86,7 @@ def watch(scores: Tensor, batch: Batch) -> Metrics:
 
 
 @dataclass(frozen=True)
-class Focal(PairLink):
+class Focal(Expected):
     """``-(1 - 2 max(0, P - 1/2))^gamma log P`` with ``P = sigma(b - w)`` (InternLM2, arXiv:2403.17297).
 
     Pairs that are ordered well already lose their weight; where P <= 1/2 it is 1. Neighbour: ``Logistic`` is gamma = 0.

@@ -259,7 +259,7 @@ def _duplicates(rows: Mapping[int, Row]) -> list[_Finding]:
 
 
 def _very_long(counts: Mapping[int, int], unit: str) -> list[_Finding]:
-    limit = LONG * _quantile(sorted(counts.values()), 0.5)
+    limit = LONG * _quantile(sorted(counts.values()), 0.5) if counts else 0
     return [
         _Finding("very long", number, f"{count} {unit}, more than {LONG} times the median")
         for number, count in counts.items()

@@ -89,7 +89,7 @@ def kind(rows: Sequence[Mapping[str, Any]]) -> Kind:
 def _shaped(name: Kind, rows: Sequence[Mapping[str, Any]]) -> bool:
     if name not in SHAPES:
         return True
-    whole = [row for row in rows if set(row).issuperset(COLUMNS[name])]
+    whole = [row for row in rows if all(row.get(column) is not None for column in COLUMNS[name])]
     return 2 * sum(SHAPES[name](row) for row in whole) > len(whole)
 
 

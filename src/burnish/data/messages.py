@@ -41,7 +41,7 @@ def asked(row: Mapping[str, Any], column: str) -> tuple[Message, ...]:
     turns = spoken(value) if isinstance(value, str) else []
     if turns and turns[-1]["role"] == "assistant" and not turns[-1]["content"]:
         turns = turns[:-1]
-    found = messages({**row, column: turns or value}, column, role="user")
+    found = messages({**row, column: turns} if turns else row, column, role="user")
     if found[-1]["role"] == "assistant":
         raise InputError("the prompt ends with an assistant message: end it with the user's")
     return found
@@ -50,10 +50,8 @@ def asked(row: Mapping[str, Any], column: str) -> tuple[Message, ...]:
 def conversation(row: Mapping[str, Any], column: str) -> tuple[Message, ...]:
     """What ends with the assistant: text (one message, or a whole conversation, see :func:`asked`), a message, a list."""
     value = row.get(column)
-    if isinstance(value, dict):
-        value = [value]
-    turns = spoken(value) if isinstance(value, str) else []
-    found = messages({**row, column: turns or value}, column, role="assistant")
+    listed = [value] if isinstance(value, dict) else spoken(value) if isinstance(value, str) else []
+    found = messages({**row, column: listed} if listed else row, column, role="assistant")
     if found[-1]["role"] != "assistant":
         raise InputError(f"column '{column}' does not end with an assistant message: put one at its end")
     return found

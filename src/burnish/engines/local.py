@@ -23,9 +23,10 @@ from burnish.data.batching import micro_batches
 from burnish.data.chat import Chat
 
 # Importing online_merging makes its optimizers choices, importing table its model type known.
-from burnish.engines import attention, lora, neftune, online_merging, optim, table, teacher  # noqa: F401
+from burnish.engines import attention, lora, neftune, online_merging, optim, table  # noqa: F401
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import AdamW, Optimizer
+from burnish.engines.teacher import check_teacher, compare
 from burnish.errors import InputError
 from burnish.types import Batch, Head, Loss, Metrics, Needs, Outputs, add_metrics, needs_of
 
@@ -228,10 +229,10 @@ class LocalModel(Outline):
             linear.weight.copy_(saved[f"{name}.weight"])
             linear.bias.copy_(saved[f"{name}.bias"])
 
-    def learn_from(self, teacher_model: LocalModel) -> None:
+    def learn_from(self, teacher: LocalModel) -> None:
         """Compare with this teacher in losses that need a divergence. Raises InputError unless both share a vocabulary."""
-        teacher.check(self, teacher_model)
-        self.teacher = teacher_model
+        check_teacher(self, teacher)
+        self.teacher = teacher
 
     def hidden(self, tokens: Tensor, positions: Tensor, plan: attention.Plan, noise: Tensor | None = None) -> Tensor:
         """[rows, S] token ids -> [rows, S, D] final hidden states. ``noise`` [rows, S, D] is added to the embeddings."""
@@ -269,7 +270,7 @@ class LocalModel(Outline):
             ids = packed.flat(batch.extra("ids")).to(self.device)
             at_ids = rows(logprobs_at(states, self.head_weight, ids, batch.temperature))
         if needs.divergence is not None:
-            found = teacher.compare(self, self.teacher, states, packed, needs.divergence, batch.temperature)
+            found = compare(self, self.teacher, states, packed, needs.divergence, batch.temperature)
             divergence = rows(found)
         heads = {name: self._read(name, states, rows, batch.lengths) for name in self.heads}
         return Outputs(rows(logprobs), rows(entropy), heads, at_ids, divergence)

@@ -9,10 +9,10 @@ where delta' and tau' are sparse versions of both: random entries (:class:`OnDAR
 (:class:`OnTIES`). So training keeps moving towards what it might forget. With ``online_step`` k, k - 1 steps are Adam's own;
 the k-th takes them back and merges the sum of all k.
 
-What differs from the authors' code: decay comes before the step, and eps after the bias correction, as in
-:class:`~burnish.engines.optim.AdamW`, so that alpha 0 and reserve 1 are that optimizer to the bit; with ``online_step`` every
-parameter is updated in the steps between (there, only the first); no step is lost where a tensor has fewer than 1/reserve
-entries: one stays (there, all).
+What differs from the authors' code: weights decay before the step, and eps is added after the bias correction, as in
+:class:`~burnish.engines.optim.AdamW`, so that with alpha 0 and reserve 1 the weights are that optimizer's, bit for bit; in
+the steps between two merges every parameter moves (there, only the first one does); and of a tensor with fewer than
+1/reserve entries OnTIES keeps one (there, all).
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ class OnDARE(AdamW):
 class OnTIES(AdamW):
     """OnTIES-AdamW: of each step and of tau the share ``reserve`` with the largest entries, if they agree (arXiv:2405.17931).
 
-        delta' = trim(delta) [sign(delta') = gamma],   tau' = trim(tau) [sign(tau') = gamma],   gamma = sign(trim(delta) + trim(tau))
+        gamma = sign(trim(delta) + trim(tau)),   delta' = trim(delta) where it has the sign gamma, else 0;   tau' likewise
 
     So no entry moves against the majority, in which tau weighs as much as delta, whatever alpha is; with alpha 0 there is no
     tau, and every entry agrees. With ``rescale`` both are stretched to the length (L1) they had before they were trimmed.
     Where delta and tau cancel, nothing moves. ``base`` and the settings are as in :class:`OnDARE`, its neighbour.
-    """  # noqa: E501 - one equation, one line
+    """
 
     base: str = ""
     reserve: float = 0.01
@@ -175,7 +175,7 @@ def _slots(value: Merging) -> int:
 
 class OnlineAdamW(torch.optim.AdamW):
     """AdamW whose step is merged before it is taken. tau is computed at the first step, when the weights are the start's,
-    and belongs to the state from then on: after a restore the base is not read again.
+    and belongs to the state from then on: after a restore no tensor of the base is read again.
 
     Raises InputError where the base cannot be had or is not of the model's shape. A head beside the language model's is in
     no base: its tau is 0.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from burnish.engines.local import LocalModel
 
 
-def check(student: LocalModel, teacher: LocalModel) -> None:
+def check_teacher(student: LocalModel, teacher: LocalModel) -> None:
     """Raises InputError unless a token means the same to both and the teacher knows every one of the student's.
 
     The teacher's head may have more rows: sizes are padded to round numbers, and nobody's tokens are the ones beyond.
@@ -62,20 +62,21 @@ def compare(
 def top_k(teacher: LocalModel, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
     """([B, T, k] the ids the teacher finds most likely at each token, [B, T, k] their log-probs), on the CPU.
 
-    They are over the whole vocabulary and at the temperature of the batch. Past the end of a row ids are -1 and log-probs
-    0: as ``extras["ids"]`` and ``extras["teacher_logprobs"]``, both of kind "token", they are what ``TopK`` learns from.
+    They are over the tokenizer's whole vocabulary and at the temperature of the batch. Past the end of a row ids are -1 and
+    log-probs 0: as ``extras["ids"]`` and ``extras["teacher_logprobs"]``, both "token", they are what ``TopK`` learns from.
+    Raises InputError where there are no k tokens.
     """
-    if not 1 <= k <= len(teacher.head_weight):
-        raise InputError(f"k is a number of tokens from 1 to the vocabulary's {len(teacher.head_weight)}, not {k}")
+    head = teacher.head_weight[: max(teacher.chat.tokenizer.get_vocab().values()) + 1]  # without rows that pad it
+    if not 1 <= k <= len(head):
+        raise InputError(f"k is a number of tokens from 1 to the vocabulary's {len(head)}, not {k}")
     ids = torch.full((*batch.tokens.shape, k), -1)
-    precise = torch.promote_types(teacher.head_weight.dtype, torch.float32)
-    logprobs = torch.zeros(ids.shape, dtype=precise)
+    logprobs = torch.zeros(ids.shape, dtype=torch.promote_types(head.dtype, torch.float32))
     longest = batch.tokens.shape[1]
     for rows in micro_batches(batch, teacher.engine.token_budget):
         packed = Packed.rows_of(batch.select(rows))
         hidden = teacher.hidden(packed.tokens[None], packed.positions[None], packed)[0]
         states = hidden.index_select(0, packed.predictors.to(teacher.device))
-        found, values = top_logprobs(states, teacher.head_weight, k, batch.temperature)
+        found, values = top_logprobs(states, head, k, batch.temperature)
         ids[rows] = packed.unflat(found.cpu() + 1, longest) - 1
         logprobs[rows] = packed.unflat(values.cpu(), longest)
     return ids, logprobs

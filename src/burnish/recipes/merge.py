@@ -19,7 +19,7 @@ Weights are read and written tensor by tensor, so that the memory needed is one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from burnish.core.merging import Average, Merge
@@ -36,7 +36,7 @@ class Merging:
     bytes."""
 
     models: tuple[str, ...] = ()
-    method: Merge = Average()
+    method: Merge = field(default_factory=Average)
     base: str | None = None
     shard_gb: float = 1.0
 
