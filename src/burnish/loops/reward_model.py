@@ -99,12 +99,12 @@ class RewardModel(Composable):
         return conditioned(prompt, self.condition) if self.condition else tuple(prompt)
 
     def _judged(self, text: str) -> str:
-        """What is judged of a reply; no end of turn that the policy spelt out, which would end it for the template too."""
+        """What is judged of a reply, without what a template refuses: white space before it, an end of turn spelt out."""
         chat = loaded(self.model, self.engine, SCORE, "last").chat
         if self.answer_only:
             text = text.rpartition("</think>")[2]
             text = "" if "<think>" in text else text
-        return without_ends(chat, text).strip()
+        return without_ends(chat, text).lstrip()
 
     def _reference(self, example: Example) -> str:
         if self.reference not in example.meta:
