@@ -11,7 +11,7 @@ import pytest
 
 import small
 from burnish.core.process import first_wrong, product
-from burnish.core.reward_models import BRADLEY_TERRY, INTERNLM2, OUTCOME, PRM800K, PLACKETT_LUCE, RewardLoss
+from burnish.core.reward_models import BRADLEY_TERRY, INTERNLM2, OUTCOME, PLACKETT_LUCE, PRM800K, RewardLoss
 from burnish.data.transforms import balance_lengths, clamp_labels, condition
 from burnish.loops.calibrate import Scored, correlation, report, score
 from burnish.loops.reward_model import ProcessReward, RewardModel
