@@ -30,7 +30,7 @@ def answer(
 
 
 def judge(units: Sequence[Unit], reference: Sequence[Sequence[Sequence[float]]]) -> Batch:
-    return collate(list(units), reference)
+    return collate(list(units), [[torch.tensor(row, dtype=torch.float64) for row in unit] for unit in reference])
 
 
 def random_judged(units: Sequence[Unit], seed: int = 0) -> tuple[Batch, Tensor]:

@@ -24,17 +24,17 @@ def test_the_correlation_is_pearsons_with_fishers_interval() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=50)
     y = 0.5 * x + rng.normal(size=50)
-    found = correlation(list(x), list(y))
+    found = correlation(list(x), list(y), 40)
     assert found is not None
     r, low, high = found
     assert r == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-12)
     for edge in (low, high):
-        assert abs(np.arctanh(edge) - np.arctanh(r)) == pytest.approx(1.959963984540054 / math.sqrt(47), abs=1e-12)
+        assert abs(np.arctanh(edge) - np.arctanh(r)) == pytest.approx(1.959963984540054 / math.sqrt(37), abs=1e-12)
     assert low < r < high
 
 
 def test_a_correlation_that_is_not_defined_is_none() -> None:
-    assert correlation([1, 2, 3], [1, 2, 3]) is None, "three points have no interval"
-    assert correlation([1, 1, 1, 1], [1, 2, 3, 4]) is None
-    assert correlation([1, 2, 3, 4], [2, 2, 2, 2]) is None
-    assert correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx((-1, -1, -1))
+    assert correlation([1, 2, 3, 4], [1, 2, 4, 3], 3) is None, "three points have no interval"
+    assert correlation([1, 1, 1, 1], [1, 2, 3, 4], 4) is None
+    assert correlation([1, 2, 3, 4], [2, 2, 2, 2], 4) is None
+    assert correlation([1, 2, 3, 4], [4, 3, 2, 1], 4) == pytest.approx((-1, -1, -1))

@@ -27,4 +27,4 @@ def test_a_name_in_any_spelling() -> None:
 
 
 def test_notes_are_the_strings_below() -> None:
-    assert named.notes(__file__) == {"first": "The first.", "other": "Not a number."}
+    assert named.notes(__file__, {"first", "second"}) == {"first": "The first."}

@@ -87,12 +87,19 @@ def test_bco_of_one_kind_shifts_by_its_mean() -> None:
     torch.testing.assert_close(d, scores[batch.train].mean().detach().expand(len(batch)))
 
 
+def test_a_labelled_row_that_is_not_trained_does_not_count() -> None:
+    batch, logprobs = random_judged(UNPAIRED)
+    aside = replace(batch, train=batch.train & (batch.units != 1))
+    value, gradient, _ = run(BCO, logprobs, aside)
+    kept = [0, 1, 4, 5, 6, 7]
+    want, _, _ = run(BCO, logprobs.detach()[kept].requires_grad_(), batch.select(kept))
+    torch.testing.assert_close(value, want)
+    assert bool((gradient[2] == 0).all())
+
+
 def test_a_batch_without_labels_is_turned_away() -> None:
     batch, logprobs = random_judged([(answer(2), answer(2, **OTHER)), (answer(3), answer(2, **OTHER))])
-    for loss in (
-        KTO,
-        BCO,
-    ):
+    for loss in (KTO, BCO):
         with pytest.raises(InputError, match="no answer has one"):
             run(loss, logprobs, batch)
 

@@ -131,8 +131,8 @@ def test_a_head_is_read_as_it_is() -> None:
 
 
 def test_log_odds_near_certainty() -> None:
-    """Against exact numbers: log(1 - e^x) for x to -1e-15, in both precisions, with its gradient -e^x/(1 - e^x)."""
-    x = torch.tensor([-1e-15, -1e-8, -1e-3, -0.5, -0.693, -0.694, -3.0, -50.0, -800.0], dtype=torch.float64)
+    """Against exact numbers: log(1 - e^x) for x to -1e-17, where e^x rounds to 1, with its gradient -e^x/(1 - e^x)."""
+    x = torch.tensor([-1e-17, -1e-15, -1e-8, -1e-3, -0.5, -0.693, -0.694, -3.0, -50.0, -800.0], dtype=torch.float64)
     x.requires_grad_()
     value = log1mexp(x)
     want = [math.log(-math.expm1(v)) if v > -0.1 else math.log1p(-math.exp(v)) for v in x.tolist()]

@@ -43,7 +43,7 @@ def test_aot_of_pairs_is_the_papers(seed: int) -> None:
     value, gradient, metrics = run(AOT, logprobs, batch)
     torch.testing.assert_close(value, want.detach(), rtol=1e-10, atol=0)
     torch.testing.assert_close(gradient, torch.autograd.grad(want, logprobs)[0].nan_to_num(0.0), rtol=1e-10, atol=1e-14)
-    assert metrics["loss"] == (pytest.approx(float(want)), pytest.approx(1.0))
+    assert metrics["loss"] == (pytest.approx(want.item()), pytest.approx(1.0))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -56,7 +56,7 @@ def test_aot_without_pairs_is_the_papers(seed: int) -> None:
     value, gradient, metrics = run(AOT_UNPAIRED, logprobs, batch)
     torch.testing.assert_close(value, want.detach(), rtol=1e-10, atol=0)
     torch.testing.assert_close(gradient, torch.autograd.grad(want, logprobs)[0].nan_to_num(0.0), rtol=1e-10, atol=1e-14)
-    assert metrics["loss"] == (pytest.approx(float(want)), pytest.approx(1.0))
+    assert metrics["loss"] == (pytest.approx(want.item()), pytest.approx(1.0))
 
 
 def test_unequal_counts_split_mass() -> None:

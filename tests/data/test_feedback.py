@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from burnish.core.intervals import wilson
+from burnish.core.intervals import correlation, wilson
 from burnish.data.feedback import doubts, lines, measure
 from burnish.types import Answer, Comparison, Message, Step
 
@@ -50,6 +50,7 @@ def test_how_often_the_better_answer_is_longer() -> None:
     assert "length: the better answer is longer in 63% of pairs (95% interval 53% to 72%): a model may learn" in text
     assert "may learn" not in shown(*pairs(*[(2, 1)] * 55, *[(1, 2)] * 45)), "chance is inside the interval"
     assert measure(pairs((3, 3))).longer is None
+    assert measure([comparison(answer(1, 0), answer(5, 0))]).longer is None, "a tie has no better answer"
 
 
 def test_a_ranking_counts_once_however_many_pairs_it_has() -> None:
@@ -79,6 +80,15 @@ def test_scores_have_their_correlation_and_no_advice_beside_the_overall_one() ->
     assert "correlation with the score: -1.00" in text and "correlation with the verbosity: +" in text
     assert text.count("may learn") == 1
     assert measure([comparison(answer(1, 0, margin=2.0), answer(2, 1))]).scores == {}, "a margin belongs to a pair"
+
+
+def test_answers_to_one_prompt_are_one_independent_point() -> None:
+    items = [comparison(answer(n + 5, 0, score=n % 7), answer(n, 1, score=n % 5)) for n in range(1, 11)]
+    points = [(len(a.messages[0]["content"]), a.scores["score"]) for item in items for a in item.answers]
+    found = measure(items).with_length["score"]
+    expected = correlation([x for x, _ in points], [y for _, y in points], 10)
+    assert expected is not None
+    assert (found.value, found.low, found.high, found.n) == (*expected, 20)
 
 
 def test_ratings_are_counted() -> None:

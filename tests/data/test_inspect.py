@@ -128,14 +128,27 @@ def test_judged_rows_are_read_and_measured(write: Write, chatml: Chat) -> None:
     text = " ".join(shown(report).split())
     assert "the better answer is longer in 100% of pairs" in text and "may learn to judge by length" in text
     tokens = inspect(write("b.jsonl", jsonl(*good)), chatml).lengths[-1]
-    units = [len(row) for item in comparisons(good) for row in encode(chatml, item)]
-    assert tokens == Lengths("prompt with answer (tokens)", min(units), min(units), max(units), max(units))
+    units = sorted(len(row) for item in comparisons(good) for row in encode(chatml, item))
+    assert tokens == Lengths("prompt with answer (tokens)", units[0], units[19], units[37], units[-1])
 
 
 def test_an_answer_much_longer_than_the_others_is_named(write: Write) -> None:
     rows = [{"prompt": f"q{n}", "completion": "yes", "label": True} for n in range(9)]
     report = inspect(write("a.jsonl", jsonl(*rows, {"prompt": "q", "completion": "x" * 500, "label": False})))
     assert [(p.what, p.rows) for p in report.problems] == [("very long", (10,))]
+
+
+def test_many_answers_are_not_one_long_one(write: Write, chatml: Chat) -> None:
+    rows = [{"prompt": "q", "answers": [{"answer": f"a{n}", "rank": n} for n in range(k)]} for k in (2, 2, 2, 40)]
+    for chat in (None, chatml):
+        report = inspect(write("a.jsonl", jsonl(*rows)), chat)
+        assert "very long" not in [problem.what for problem in report.problems]
+
+
+def test_rows_without_a_rating_are_named() -> None:
+    report = inspect(FIXTURES / "prm800k.jsonl")
+    detail = "no step is rated, or the problem was reported as broken"
+    assert report.problems == (Problem("without a rating", 1, (4,), detail),)
 
 
 def test_a_file_without_a_usable_row_has_a_report(write: Write) -> None:

@@ -95,6 +95,7 @@ def test_columns_tell_the_kinds_apart(row: dict[str, Any], expected: str) -> Non
 def test_a_bad_label_does_not_turn_feedback_into_demonstrations() -> None:
     good = {"prompt": "a", "completion": "b", "label": True}
     assert kind([good, good, {**good, "label": None}]) == "unpaired"
+    assert kind([good, good, {**good, "label": "yes"}]) == "unpaired"
     assert kind([good, {"prompt": "a", "completion": "b"}]) == "unpaired"
     assert kind([good, *[{**good, "label": None}] * 3]) == "unpaired", "a table writes null where a row has none"
     assert kind([{**good, "label": label} for label in (0, 1, 2, 3, 4)]) == "prompt-completion", "a class"

@@ -89,7 +89,7 @@ def test_length_is_compared_over_all_and_within_prompts() -> None:
     assert found["within"]["r"] == pytest.approx(-1)
     assert found["longer"]["model"]["mean"] == found["longer"]["labels"]["mean"] == 0
     x, y = [s for i in scored for s in i.scores], [float(n) for i in scored for n in i.tokens]
-    wide, narrow = found["characters"], correlation(x, y)
+    wide, narrow = found["characters"], correlation(x, y, len(x))
     assert narrow is not None and wide["low"] < narrow[1], "two answers to one prompt are not two witnesses"
 
 

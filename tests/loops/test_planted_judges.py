@@ -90,7 +90,7 @@ def test_a_planted_reward_is_recovered(
 
 
 def related(x: Sequence[float], y: Sequence[float]) -> float:
-    found = correlation(x, y)
+    found = correlation(x, y, len(x))
     assert found is not None
     return found[0]
 

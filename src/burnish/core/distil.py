@@ -154,4 +154,4 @@ def get(name: str) -> Distil | TopK:
 
 def notes() -> Mapping[str, str]:
     """The documentation string under each constant of this file, by lower-case name."""
-    return named.notes(__file__)
+    return named.notes(__file__, table())

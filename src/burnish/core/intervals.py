@@ -18,22 +18,19 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def correlation(
-    x: Sequence[float], y: Sequence[float], *, independent: int | None = None
-) -> tuple[float, float, float] | None:
-    """Pearson's r and its 95% interval ``tanh(atanh r +- z / sqrt(n - 3))`` (Fisher); None where it is not defined.
+def correlation(x: Sequence[float], y: Sequence[float], independent: int) -> tuple[float, float, float] | None:
+    """Pearson's r and its 95% interval ``tanh(atanh r +- z / sqrt(independent - 3))`` (Fisher).
 
-    n counts the points, or those that are ``independent``: several answers to one prompt are not. It is not defined for n
-    below 4, nor where one side is constant.
+    ``independent`` is how many of the points are independent of each other: of the answers to one prompt, one. None where
+    fewer than 4 are, or one side is constant.
     """
-    points = len(x)
-    n = points if independent is None else independent
-    if n < 4 or min(x) == max(x) or min(y) == max(y):
+    n = len(x)
+    if independent < 4 or min(x) == max(x) or min(y) == max(y):
         return None
-    dx, dy = ([value - math.fsum(side) / points for value in side] for side in (x, y))
+    dx, dy = ([value - math.fsum(side) / n for value in side] for side in (x, y))
     covariance = math.fsum(a * b for a, b in zip(dx, dy, strict=True))
     r = covariance / math.sqrt(math.fsum(a * a for a in dx) * math.fsum(b * b for b in dy))
     if abs(r) >= 1:
         return math.copysign(1.0, r), math.copysign(1.0, r), math.copysign(1.0, r)
-    half = Z95 / math.sqrt(n - 3)
+    half = Z95 / math.sqrt(independent - 3)
     return r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)

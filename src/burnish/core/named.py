@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,8 +26,8 @@ def find(what: str, name: str, known: Mapping[str, T]) -> T:
     return known[key]
 
 
-def notes(file: str) -> dict[str, str]:
-    """The documentation string under each constant of a source file, by lower-case name."""
+def notes(file: str, known: Container[str]) -> dict[str, str]:
+    """The documentation string under each constant of a source file whose lower-case name is known, by that name."""
     body = ast.parse(Path(file).read_text(encoding="utf-8")).body
     found: dict[str, str] = {}
     for here, below in pairwise(body):
@@ -39,4 +39,4 @@ def notes(file: str) -> dict[str, str]:
             and isinstance(below.value.value, str)
         ):
             found[here.targets[0].id.lower()] = below.value.value
-    return found
+    return {name: text for name, text in found.items() if name in known}

@@ -119,4 +119,4 @@ def get(name: str) -> RewardLoss:
 
 def notes() -> dict[str, str]:
     """The documentation string under each constant of this file, by lower-case name."""
-    return named.notes(__file__)
+    return named.notes(__file__, table())

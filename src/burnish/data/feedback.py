@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from burnish.core.intervals import correlation, wilson
-from burnish.types import Answer, Comparison, Message
+from burnish.data.transforms import characters
+from burnish.types import Answer, Comparison
 
 # What is meant to judge an answer as a whole: other scores, such as verbosity, may well go with length.
 OVERALL = ("label", "score")
@@ -61,17 +62,12 @@ def measure(comparisons: Sequence[Comparison]) -> Feedback:
         ties=len(ranked) - len(ordered),
         soft=sum(better.label not in (None, 0, 1) for better, _ in ordered),
         labels=len(single),
-        good=_proportion([float(answer.label or 0) for answer in single]),
+        good=_proportion([answer.label for answer in single if answer.label is not None]),
         ratings=(rated[-1], rated[0], rated[1]),
         scores=dict(sorted(Counter(name for answer in answers for name in answer.scores if name != "margin").items())),
         longer=_longer(comparisons),
-        with_length=_with_length(answers, single),
+        with_length=_with_length(comparisons),
     )
-
-
-def length(messages: Sequence[Message]) -> int:
-    """In characters."""
-    return sum(len(message["content"]) for message in messages)
 
 
 def doubts(comparison: Comparison) -> Iterator[tuple[str, str]]:
@@ -119,21 +115,35 @@ def _ranked_pairs(comparison: Comparison) -> Iterator[tuple[Answer, Answer]]:
 def _longer(comparisons: Sequence[Comparison]) -> Estimate | None:
     shares = []
     for comparison in comparisons:
-        differences = [
-            length(a.messages) - length(b.messages) for a, b in _ranked_pairs(comparison) if a.rank != b.rank
-        ]
+        differences = [characters(a) - characters(b) for a, b in _ranked_pairs(comparison) if a.rank != b.rank]
         unequal = [difference > 0 for difference in differences if difference]
         if unequal:
             shares.append(sum(unequal) / len(unequal))
     return _proportion(shares)
 
 
-def _with_length(answers: Sequence[Answer], single: Sequence[Answer]) -> dict[str, Estimate]:
-    names = sorted({name for answer in answers for name in answer.scores if name != "margin"})
-    series = {name: [(length(a.messages), a.scores[name]) for a in answers if name in a.scores] for name in names}
-    series |= {"label": [(length(answer.messages), float(answer.label or 0)) for answer in single]}
-    found = {name: correlation(*zip(*points, strict=True)) for name, points in series.items() if points}
-    return {name: Estimate(*each, len(series[name])) for name, each in found.items() if each is not None}
+def _with_length(comparisons: Sequence[Comparison]) -> dict[str, Estimate]:
+    """The correlation with length of every score, and of the labels of single answers."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    prompts: Counter[str] = Counter()
+    for comparison in comparisons:
+        judged = [(name, value, answer) for answer in comparison.answers for name, value in _judgements(answer)]
+        prompts.update({name for name, *_ in judged})
+        for name, value, answer in judged:
+            points.setdefault(name, []).append((characters(answer), value))
+    found: dict[str, Estimate] = {}
+    for name in sorted(points):
+        lengths, values = zip(*points[name], strict=True)
+        estimate = correlation(lengths, values, prompts[name])
+        if estimate is not None:
+            found[name] = Estimate(*estimate, len(values))
+    return found
+
+
+def _judgements(answer: Answer) -> Iterator[tuple[str, float]]:
+    yield from ((name, value) for name, value in answer.scores.items() if name != "margin")
+    if answer.rank is None and answer.label is not None:
+        yield "label", answer.label
 
 
 def _proportion(values: Sequence[float]) -> Estimate | None:

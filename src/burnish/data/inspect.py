@@ -21,6 +21,7 @@ from burnish.data.datasets import example
 from burnish.data.feedback import Feedback
 from burnish.data.kinds import COLUMNS, COMPARED, DIALOGUES, RECIPES, Kind, kind
 from burnish.data.rows import Row, scan
+from burnish.data.transforms import characters
 from burnish.data.units import encode
 from burnish.errors import InputError
 from burnish.types import Comparison, Example
@@ -192,8 +193,8 @@ def _read_comparisons(rows: Mapping[int, Row], what: Kind, chat: Chat | None) ->
         found += [_Finding(doubt, number, detail) for each in comparisons for doubt, detail in feedback.doubts(each)]
     every = [comparison for comparisons in usable.values() for comparison in comparisons]
     counts = {
-        "prompt (characters)": [feedback.length(each.prompt) for each in every],
-        "answer (characters)": [feedback.length(answer.messages) for each in every for answer in each.answers],
+        "prompt (characters)": [_asked(each) for each in every],
+        "answer (characters)": [characters(answer) for each in every for answer in each.answers],
     }
     if chat is not None:
         counts["prompt with answer (tokens)"] = [count for some in tokens.values() for count in some]
@@ -204,7 +205,12 @@ def _read_comparisons(rows: Mapping[int, Row], what: Kind, chat: Chat | None) ->
 
 def _longest(comparison: Comparison) -> int:
     """The characters of the prompt with the longest answer."""
-    return feedback.length(comparison.prompt) + max(feedback.length(answer.messages) for answer in comparison.answers)
+    return _asked(comparison) + max(map(characters, comparison.answers))
+
+
+def _asked(comparison: Comparison) -> int:
+    """The characters of the prompt."""
+    return sum(len(message["content"]) for message in comparison.prompt)
 
 
 def _first_empty(row: Row, what: Kind) -> str | None:

@@ -70,7 +70,7 @@ def spoken(text: str) -> list[Message]:
     if EXTRA_ID.search(text):
         pieces = ["User", *EXTRA_ID.split(text)]
     else:
-        before, *pieces = HUMAN.split(text.lstrip())
+        before, *pieces = HUMAN.split(text)
         if before or not pieces or pieces[0] != "Human":
             return []
     turns = zip(pieces[::2], pieces[1::2], strict=True)

@@ -54,7 +54,7 @@ def main(run: Run, s: Sft) -> Artifact:
     if not s.data:
         raise InputError("sft has no data to train on: add data=FILE (JSONL, JSON or Parquet with conversations).")
     base = resolve(s.model)
-    train, heldout = parts(Part, s.data, s.heldout)
+    train, heldout = parts(Part[Example], s.data, s.heldout)
     check(train, base, s.fit)
     before = run.stage(nll, "0-before", base, heldout, cfg=s.fit) if heldout else None
     tuned: Artifact = run.stage(
@@ -66,7 +66,7 @@ def main(run: Run, s: Sft) -> Artifact:
     return tuned
 
 
-def check(data: Part, model: Path, cfg: FitConfig) -> None:
+def check(data: Part[Example], model: Path, cfg: FitConfig) -> None:
     """Raise InputError, with the row of the file, for a conversation that this model cannot be trained on."""
     chat, limit = Chat.load(model), cfg.max_length or context_length(model)
 
@@ -81,7 +81,7 @@ def check(data: Part, model: Path, cfg: FitConfig) -> None:
     data.check(verify)
 
 
-def nll(stage: Stage, model: Path, data: Part, *, cfg: FitConfig) -> dict[str, list[float]]:
+def nll(stage: Stage, model: Path, data: Part[Example], *, cfg: FitConfig) -> dict[str, list[float]]:
     """A stage: the negative log-likelihood of every held-out row in nats, and its number of trained tokens."""
     policy = LocalModel(Path(model), replace(stage.decide("engine", cfg.engine.resolved), adapter=None))
     rows = encode_all(policy.chat, data, policy.context, drop_long=True)

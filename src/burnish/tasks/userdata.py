@@ -5,34 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from burnish.core.keys import derive, permutation
 from burnish.data.datasets import Dataset, prompt_of
 from burnish.data.overlap import overlap, require_disjoint
+from burnish.data.rows import DataFile
 from burnish.errors import InputError
 from burnish.rewards.accuracy import Accuracy, accuracies
 from burnish.rewards.base import Composable
 from burnish.tasks import checks
-from burnish.types import Completion, Example, Reward
+from burnish.types import Comparison, Completion, Example, Reward
 
 PARTS = ("train", "heldout")
 MOST_HELD_OUT = 200
 SHARE_HELD_OUT = 10  # one row in so many
 
-P = TypeVar("P", bound="Part")
+Item = TypeVar("Item", bound=Example | Comparison)
+P = TypeVar("P", bound="Part[Any]")
 
 
 @dataclass(frozen=True)
-class Part:
-    """The rows of a data file, or one of two parts of it that share no prompt.
+class Part(Generic[Item]):
+    """The conversations or comparisons of a data file, or one of two parts of it that share no prompt.
 
     ``heldout`` rows are drawn once and for ever, whatever the seed of the run; part "train" is all others, in the
     order of the file. A row whose prompt also occurs outside the draw is trained on instead, so that part "heldout"
     may be smaller than asked. Raises InputError where nothing would be left for one of the two.
     """
 
-    data: Dataset
+    data: DataFile[Item]
     heldout: int = 0
     part: str = "train"
 
@@ -44,7 +46,7 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> Item:
         checks.check_index(index, len(self))
         return self.data[self.rows[index] - 1]
 
@@ -65,8 +67,8 @@ class Part:
         chosen = apart if self.part == "heldout" else sorted({*order} - {*apart})
         return tuple(row + 1 for row in chosen)
 
-    def check(self, verify: Callable[[Example], Any]) -> None:
-        """Call ``verify`` on every example. An InputError that it raises gets the file and the row number."""
+    def check(self, verify: Callable[[Item], Any]) -> None:
+        """Call ``verify`` on every item. An InputError that it raises gets the file and the row number."""
         for index, row in enumerate(self.rows):
             try:
                 verify(self[index])
@@ -75,7 +77,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class UserTask(Part):
+class UserTask(Part[Example]):
     """The prompts of a data file as a task: ``grader`` judges the replies, or else their exact answer.
 
     Assistant messages at the end of a row are left out; the answer and all other columns reach the grader.
@@ -112,15 +114,17 @@ class UserTask(Part):
         )
 
 
-def parts(make: Callable[..., P], data: str, heldout: int | str | None) -> tuple[P, P | None]:
-    """(training part, held-out part) as ``make(Dataset, ...)`` builds them.
+def parts(
+    make: Callable[..., P], data: str, heldout: int | str | None, read: Callable[[str], DataFile[Any]] = Dataset
+) -> tuple[P, P | None]:
+    """(training part, held-out part) as ``make(read(file), ...)`` builds them.
 
     ``heldout`` is the file of the held-out rows, or how many rows to keep apart; None keeps 10% apart, at most 200. No
     held-out part where that is 0 rows. Raises InputError where a held-out file shares prompts with the training data.
     """
-    rows = Dataset(data)
+    rows = read(data)
     if isinstance(heldout, str):
-        train, test = make(rows), make(Dataset(heldout))
+        train, test = make(rows), make(read(heldout))
         require_disjoint(train, test)
         return train, test
     count = min(MOST_HELD_OUT, len(rows) // SHARE_HELD_OUT) if heldout is None else heldout
