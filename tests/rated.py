@@ -44,7 +44,9 @@ def slope(total: Tensor, values: Tensor) -> Tensor:
     return torch.autograd.grad(total, values, retain_graph=True)[0]
 
 
-def in_parts(loss: Loss, batch: Batch, name: str, values: Tensor, parts: Sequence[Sequence[int]]) -> tuple[Tensor, Metrics]:
+def in_parts(
+    loss: Loss, batch: Batch, name: str, values: Tensor, parts: Sequence[Sequence[int]]
+) -> tuple[Tensor, Metrics]:
     """The gradient and the metrics of a step whose rows are passed in these micro-batches of whole units."""
     prepared = loss.prepare(batch)  # type: ignore[attr-defined]
     gradient, metrics = torch.zeros_like(values), dict[str, tuple[float, float]]()

@@ -101,8 +101,10 @@ def test_two_answers_are_a_pair() -> None:
 def test_tied_answers_compete_with_the_worse_ones_only() -> None:
     scores = seeded(4, seed=2)
     a, b, c, d = scores
-    expected = torch.log(1 + (d - b).exp()) + torch.log(1 + (d - c).exp()) + torch.log(
-        1 + (b - a).exp() + (c - a).exp() + (d - a).exp()
+    expected = (
+        torch.log(1 + (d - b).exp())
+        + torch.log(1 + (d - c).exp())
+        + torch.log(1 + (b - a).exp() + (c - a).exp() + (d - a).exp())
     )
     same(PlackettLuce(), ranked([[0, 1, 1, 2]]), scores, expected)
     assert float(value(PlackettLuce(), ranked([[0, 0]]), SCORE, seeded(2))) == 0

@@ -85,7 +85,7 @@ def test_every_constant_is_documented(name: str) -> None:
 
 def test_names_are_found_and_unknown_ones_are_not() -> None:
     assert get("Bradley-Terry") is reward_models.BRADLEY_TERRY
-    with pytest.raises(InputError, match="unknown reward-model loss 'internlm'. Did you mean 'internlm2'"):
+    with pytest.raises(InputError, match=r"unknown reward-model loss 'internlm'\. Did you mean 'internlm2'"):
         get("internlm")
 
 

@@ -77,7 +77,10 @@ def test_a_condition_is_a_system_prompt() -> None:
     assert plain.prompt == (said("Judge the code.", "system"), said("q", "user"))
     assert plain.answers == pair(1, 2).answers
     own = Comparison((said("You are kind.", "system"), said("q", "user")), pair(1, 2).answers)
-    assert condition(own, "Judge the code.").prompt == (said("Judge the code.\n\nYou are kind.", "system"), own.prompt[1])
+    assert condition(own, "Judge the code.").prompt == (
+        said("Judge the code.\n\nYou are kind.", "system"),
+        own.prompt[1],
+    )
 
 
 @given(st.floats(0, 1))

@@ -43,7 +43,7 @@ def judged(batch: Batch, beyond: bool = False) -> Tensor:
 
 def _prepare(batch: Batch, beyond: bool) -> Batch:
     """With the weights ``steps``, the mean over judged steps. Raises InputError where there is none, or nothing follows."""
-    if "ratings" not in batch.extras:
+    if batch.extras.get("ratings") is None:
         raise InputError("no step of these answers is rated: give each answer 'steps' with ratings -1, 0 or 1")
     steps = judged(batch, beyond)
     last = batch.lengths[:, None] - 1 == torch.arange(steps.shape[1], device=steps.device)

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol
 from rich.table import Table
 from rich.text import Text
 
-from burnish.core.intervals import Z95
+from burnish.core.intervals import correlation
+from burnish.core.ranking import SCORE
 from burnish.data.transforms import characters
 from burnish.data.units import encode
 from burnish.errors import InputError
@@ -75,7 +76,7 @@ def calibrate(
 
 def score(reward: RewardModel, comparisons: Sequence[Comparison]) -> list[Scored]:
     """Every comparison with the scores of its answers."""
-    chat = loaded(reward.model, reward.engine, "score", "last").chat
+    chat = loaded(reward.model, reward.engine, SCORE, "last").chat
     found = []
     for item in comparisons:
         outputs = reward.outputs([item])
@@ -152,6 +153,8 @@ def _agreement(verdict: Verdict) -> float:
 def length(scored: Sequence[Scored]) -> dict[str, Any]:
     """Pearson's correlation of score with length: over all answers, and within prompts, each less its prompt's mean.
 
+    None where it is not defined: with fewer than 4 prompts, or where nothing varies.
+
     ``longer`` compares pairs: in what share of them the longer answer has the higher score, and in what share it is the
     better one by the labels. Pairs of one length are left out of both.
     """
@@ -161,9 +164,9 @@ def length(scored: Sequence[Scored]) -> dict[str, Any]:
     inside = [(s - c, n - m) for item in scored for s, c, n, m in _centred(item)]
     prompts = len(scored)
     return {
-        "characters": correlation(scores, chars, prompts),
-        "tokens": correlation(scores, tokens, prompts),
-        "within": correlation([a for a, _ in inside], [b for _, b in inside], prompts),
+        "characters": _correlation(scores, chars, prompts),
+        "tokens": _correlation(scores, tokens, prompts),
+        "within": _correlation([a for a, _ in inside], [b for _, b in inside], prompts),
         "longer": _longer(scored),
     }
 
@@ -189,17 +192,10 @@ def _longer(scored: Sequence[Scored]) -> dict[str, Any]:
     return {"model": interval(said), "labels": interval(true)} if said else {}
 
 
-def correlation(x: Sequence[float], y: Sequence[float], independent: int) -> dict[str, float]:
-    """Pearson's r with Fisher's 95% interval for that many independent units; r is 0 where one side never varies."""
-    n = len(x)
-    mx, my = sum(x) / n, sum(y) / n
-    sxx, syy = sum((a - mx) ** 2 for a in x), sum((b - my) ** 2 for b in y)
-    sxy = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True))
-    r = max(-1.0, min(1.0, sxy / math.sqrt(sxx * syy))) if sxx > 0 and syy > 0 else 0.0
-    if independent <= 3:
-        return {"r": r, "low": -1.0, "high": 1.0, "n": n}
-    z, half = math.atanh(max(-1 + 1e-15, min(1 - 1e-15, r))), Z95 / math.sqrt(independent - 3)
-    return {"r": r, "low": math.tanh(z - half), "high": math.tanh(z + half), "n": n}
+def _correlation(x: Sequence[float], y: Sequence[float], prompts: int) -> dict[str, float] | None:
+    """{r, low, high}, None where it is not defined. Prompts are the independent units."""
+    found = correlation(x, y, independent=prompts)
+    return None if found is None else dict(zip(("r", "low", "high"), found, strict=True))
 
 
 def _moments(values: Sequence[float]) -> dict[str, float]:
@@ -208,8 +204,8 @@ def _moments(values: Sequence[float]) -> dict[str, float]:
     return {"mean": mean, "std": math.sqrt(sum((v - mean) ** 2 for v in values) / n), "n": n}
 
 
-def _attribute(scored: Sequence[Scored], place: int, name: str) -> dict[str, float]:
-    """The mean output for an attribute, and against the targets that are given their mean, the error and r."""
+def _attribute(scored: Sequence[Scored], place: int, name: str) -> dict[str, Any]:
+    """The mean output for an attribute; where targets are given, their mean, the error and the correlation as well."""
     said = [row[place] for item in scored for row in item.outputs]
     known = [
         (row[place], float(answer.scores[name]))
@@ -217,12 +213,13 @@ def _attribute(scored: Sequence[Scored], place: int, name: str) -> dict[str, flo
         for row, answer in zip(item.outputs, item.comparison.answers, strict=True)
         if name in answer.scores
     ]
-    found = {"mean": sum(said) / len(said), "n": float(len(known))}
+    found: dict[str, Any] = {"mean": sum(said) / len(said), "n": len(known)}
     if not known:
         return found
+    left, right = [a for a, _ in known], [b for _, b in known]
     error = math.sqrt(sum((a - b) ** 2 for a, b in known) / len(known))
-    r = correlation([a for a, _ in known], [b for _, b in known], len(known))
-    return {**found, "target": sum(b for _, b in known) / len(known), "rmse": error, "r": r["r"]}
+    target = sum(right) / len(right)
+    return {**found, "target": target, "rmse": error, "correlation": _correlation(left, right, len(scored))}
 
 
 def _sigmoid(x: float) -> float:
@@ -238,7 +235,7 @@ def table(found: dict[str, Any]) -> Table:
         f"{found['verdicts']} verdicts on {found['prompts']} prompts",
         "calibration": f"error {found['calibration']['error']:.3f}",
         **{
-            f"score and {what}": f"r = {bias[key]['r']:+.2f} [{bias[key]['low']:+.2f}, {bias[key]['high']:+.2f}]"
+            f"score and {what}": _r(bias[key])
             for key, what in (("characters", "characters"), ("tokens", "tokens"), ("within", "length within a prompt"))
         },
         "scores": f"{found['scores']['mean']:+.3f}, standard deviation {found['scores']['std']:.3f}",
@@ -252,3 +249,7 @@ def table(found: dict[str, Any]) -> Table:
     for name, value in lines.items():
         out.add_row(Text(name, style="dim"), Text(value))
     return out
+
+
+def _r(found: dict[str, float] | None) -> str:
+    return "not defined" if found is None else f"r = {found['r']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"

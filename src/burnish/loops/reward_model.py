@@ -197,9 +197,9 @@ def loaded(model: Path | Artifact, engine: Engine, head: str, at: str) -> LocalM
 
 
 @lru_cache(maxsize=8)
-def _load(model: Path, engine: Engine, head: str, at: str, written: int) -> LocalModel:
+def _load(model: Path, engine: Engine, head: str, at: str, written: int) -> LocalModel:  # noqa: ARG001 - a key
     """``written`` is there to be compared: a model that was trained again is another one."""
-    saved = load_file(model / HEADS) if written else {}
+    saved = load_file(model / HEADS) if (model / HEADS).exists() else {}
     if f"{head}.weight" not in saved:
         raise InputError(
             f"{model} has no head '{head}': train it with the recipe "
