@@ -275,6 +275,5 @@ def _cells(found: dict[str, Any]) -> tuple[str, str]:
 
 
 def _number(value: float) -> str:
-    """Three decimals, or two digits of what they would round to zero; rounding may have left a KL of 0 below it."""
-    value = max(0.0, value)
-    return f"{value:.1e}" if 0 < value < 0.0005 else f"{value:.3f}"
+    """Three decimals, or two digits of what they would round to zero unless that is the rounding of a zero."""
+    return f"{value:.1e}" if 1e-12 < value < 0.0005 else f"{max(0.0, value):.3f}"
