@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from burnish.core import algorithms
 from burnish.core.algorithms import GRPO, PPO_PTX
 from burnish.core.corrections import TIS
 from burnish.core.kl import KL, Adaptive, k1
+from burnish.core.preference import CPO
 from burnish.engines.local import Engine
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.rl import RLConfig, rl
@@ -23,7 +24,7 @@ from burnish.rewards.format import Format
 from burnish.run import Run
 from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.tiny import Demonstrations
-from burnish.types import Sampling
+from burnish.types import Answer, Comparison, Sampling
 from burnish.view import View
 
 ROOT = Path(__file__).parents[1]
@@ -43,18 +44,31 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relati
 
 def documented() -> list[str]:
     """The first column of every table of docs/metrics.md: a name, or one with a placeholder such as ``reward/<part>``."""
-    return re.findall(r"^\| `([^`]+)` \|", METRICS.read_text(encoding="utf-8"), re.MULTILINE)
+    cells = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", METRICS.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
 
 
 def describes(name: str, metric: str) -> bool:
     return re.fullmatch(re.sub(r"<\w+>", r"[\\w@.-]+", name), metric) is not None
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Comparisons of two answers."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Comparison:
+        answers = (Answer(({"role": "assistant", "content": text},), rank) for rank, text in enumerate(("yes", "no")))
+        return Comparison(({"role": "user", "content": f"is it {index}?"},), tuple(answers))
+
+
 @pytest.fixture(scope="module")
 def logged(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Every name that a small pipeline writes, with all there is to measure switched on."""
     out = tmp_path_factory.mktemp("docs") / "run"
-    sft = FitConfig(steps=1, batch=4, engine=ENGINE)
+    sft = FitConfig(steps=1, batch=4, engine=ENGINE, eval_every=1)
     cfg = RLConfig(
         steps=1,
         prompts=2,
@@ -69,6 +83,7 @@ def logged(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         base = run.stage(fit, "fit", nano, Demonstrations(TASK, size=8), cfg=sft, heldout=Demonstrations(TASK, size=4))
         reward = Accuracy() + 0.5 * Format()
         run.stage(rl, "rl", base, TASK, algo=GRPO, reward=reward, cfg=cfg, heldout=TASK.with_split("dev"))
+        run.stage(fit, "preferences", base, Pairs(), cfg=sft, loss=CPO, heldout=Pairs())
         text, cfg = Demonstrations(TASK, size=4), replace(cfg, eval_every=0, pretraining_batch=2)
         run.stage(rl, "critic", base, TASK, algo=ADAPTIVE, reward=reward, cfg=cfg, pretraining=text)
     lines = [json.loads(line) for path in out.rglob("metrics.jsonl") for line in path.read_text().splitlines()]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from burnish.core.intervals import correlation, wilson
+from burnish.core.intervals import correlation, ratio, wilson
 
 
 def test_wilson_interval_solves_its_own_equation() -> None:
@@ -18,6 +18,27 @@ def test_wilson_interval_solves_its_own_equation() -> None:
         for edge in (edge for edge in (low, high) if 1e-9 < edge < 1 - 1e-9):
             assert abs(share - edge) == pytest.approx(1.959963984540054 * math.sqrt(edge * (1 - edge) / n))
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_a_ratio_of_equal_sizes_is_a_mean_with_its_usual_interval() -> None:
+    values = np.random.default_rng(1).normal(size=20)
+    mean, low, high = ratio(list(4 * values), [4.0] * 20)
+    assert mean == pytest.approx(values.mean(), abs=1e-12)
+    half = 1.959963984540054 * values.std(ddof=1) / math.sqrt(20)
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=1e-12)
+
+
+def test_the_interval_of_a_ratio_covers_it_as_often_as_it_says() -> None:
+    """Rows of many and of few tokens, the long ones with another share: tokens taken for independent would cover far less."""
+    rng, covered = np.random.default_rng(2), 0
+    every = np.arange(1, 40)
+    share = float((every * (1 + every / 20) / (4 + every / 20)).sum() / every.sum())
+    for _ in range(1000):
+        sizes = rng.integers(1, 40, size=60)
+        sums = rng.binomial(sizes, rng.beta(1 + sizes / 20, 3))
+        _, low, high = ratio(list(map(float, sums)), list(map(float, sizes)))
+        covered += low <= share <= high
+    assert 0.92 < covered / 1000 < 0.97
 
 
 def test_the_correlation_is_pearsons_with_fishers_interval() -> None:

@@ -16,6 +16,7 @@ from burnish.core.logprobs import (
     log_softmax_chunks,
     logprobs_at,
     predictor_index,
+    ranks,
     token_logprobs,
     top_logprobs,
 )
@@ -181,8 +182,24 @@ def test_the_full_distribution_is_the_one_tokens_are_scored_by(monkeypatch: pyte
         assert torch.equal(full[torch.arange(N), targets], token_logprobs(hidden, weight, targets, 0.7)[0])
 
 
+@pytest.mark.parametrize("chunk", [1, 2 * V + 3, 2**24])
+def test_a_rank_is_the_place_in_the_sorted_distribution(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk)
+    hidden, weight, _ = inputs(11)
+    order = (hidden @ weight.T).argsort(-1, descending=True)
+    for place in range(V):
+        assert ranks(hidden, weight, order[:, place]).tolist() == [place + 1] * N
+
+
+def test_tokens_that_are_equally_likely_share_the_best_place() -> None:
+    logits = torch.tensor([[2.0, 5.0, 5.0, 1.0, 5.0]], dtype=torch.float64)
+    found = [int(ranks(logits, torch.eye(5, dtype=torch.float64), torch.tensor([token]))) for token in range(5)]
+    assert found == [4, 1, 1, 5, 1]
+
+
 def test_no_tokens_give_nothing() -> None:
     hidden, weight, _ = inputs()
+    assert ranks(hidden[:0], weight, torch.zeros(0, dtype=torch.long)).shape == (0,)
     got, entropy = token_logprobs(hidden[:0], weight, torch.zeros(0, dtype=torch.long))
     assert got.shape == entropy.shape == (0,)
 

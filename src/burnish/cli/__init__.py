@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from burnish import __version__
-from burnish.cli import commentate, explain, models, plan, training
+from burnish.cli import commentate, diff, explain, models, plan, training
 from burnish.errors import InputError, TrainingHaltedError
 
 NOISY = r"(torch|transformers|huggingface_hub|tokenizers|accelerate|safetensors|peft|pyarrow)(\.|$)"
@@ -38,6 +38,7 @@ app.command("data")(explain.data)
 app.command("eval")(models.evaluate)
 app.command("sample")(models.sample)
 app.command("chat")(models.chat)
+app.command("diff")(diff.diff)
 app.command("commentate")(commentate.commentate)
 
 

@@ -1,4 +1,4 @@
-"""95% intervals of a proportion and of a correlation."""
+"""95% intervals of a proportion, of a ratio and of a correlation."""
 
 from __future__ import annotations
 
@@ -16,6 +16,20 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def ratio(sums: Sequence[float], sizes: Sequence[float]) -> tuple[float, float, float]:
+    """``R = sum s / sum n`` and its 95% interval where the entries, not what they are sums of, are independent.
+
+    ``Var R = k / (k - 1) sum (s_i - R n_i)^2 / (sum n)^2`` over k entries: the ratio estimator of survey sampling, so that
+    an entry of many tokens weighs more, and tokens of one entry may be alike. One entry says nothing about its spread:
+    the interval then has no width. The sizes must not add up to 0.
+    """
+    count, total = len(sizes), math.fsum(sizes)
+    found = math.fsum(sums) / total
+    spread = math.fsum((s - found * n) ** 2 for s, n in zip(sums, sizes, strict=True)) * count / max(1, count - 1)
+    half = Z95 * math.sqrt(spread) / total
+    return found, found - half, found + half
 
 
 def correlation(x: Sequence[float], y: Sequence[float], independent: int) -> tuple[float, float, float] | None:

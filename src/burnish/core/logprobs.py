@@ -92,6 +92,19 @@ def top_logprobs(hidden: Tensor, weight: Tensor, k: int, temperature: float = 1.
     return ids, logprobs
 
 
+@torch.no_grad()
+def ranks(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """[N] the place of each target among all tokens: 1 is the likeliest. Tokens that are equally likely share the best place.
+
+    Shapes and chunks are those of :func:`token_logprobs`. A state that is not finite has no order: its rank says nothing.
+    """
+    found = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
+    for rows in _chunks(len(hidden), len(weight)):
+        logits = hidden[rows] @ weight.T
+        found[rows] = (logits > logits.gather(1, targets[rows, None])).sum(1) + 1
+    return found
+
+
 def log_softmax_chunks(hidden: Tensor, weight: Tensor, temperature: float) -> list[tuple[slice, Tensor]]:
     """[(rows, log-probabilities [rows, V])] over the whole vocabulary, for small inputs and for tests."""
     return [(rows, _log_softmax(hidden[rows], weight, temperature)) for rows in _chunks(len(hidden), len(weight))]

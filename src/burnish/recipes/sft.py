@@ -15,12 +15,11 @@ trained on. The held-out negative log-likelihood is measured before and after.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.core.intervals import Z95
+from burnish.core.intervals import ratio
 from burnish.core.losses import NLL
 from burnish.data import units
 from burnish.data.chat import Chat
@@ -108,12 +107,8 @@ def learned(run: Run, before: dict[str, Any], after: dict[str, Any]) -> None:
 
 def change_interval(before: list[float], after: list[float], tokens: list[float]) -> tuple[float, float]:
     """The 95% interval of the change per token. Rows, not tokens, are independent: a ratio estimator over rows."""
-    n, total = len(tokens), sum(tokens)
-    changes = [b - a for a, b in zip(before, after, strict=True)]
-    ratio = sum(changes) / total
-    spread = sum((c - ratio * t) ** 2 for c, t in zip(changes, tokens, strict=True)) * n / max(1, n - 1)
-    half = Z95 * math.sqrt(spread) / total
-    return ratio - half, ratio + half
+    _, low, high = ratio([b - a for a, b in zip(before, after, strict=True)], tokens)
+    return low, high
 
 
 SCALES = {

@@ -1,0 +1,162 @@
+"""Fine-tuning and distillation against SFTTrainer, GKDTrainer and DistillationTrainer of TRL: value and gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from burnish.core.distil import FORWARD_KL, JSD, REVERSE_KL, Distil
+from burnish.core.losses import NLL
+from burnish.data.units import Unit, collate, encode, supervised
+from burnish.engines.local import LocalModel
+from burnish.engines.nano import CHAT_TEMPLATE
+from burnish.types import Batch, Example, Message
+from tests.agreement.peers import (
+    ENGINE,
+    PAIRS,
+    Models,
+    assert_agree,
+    by_burnish,
+    by_trl,
+    dataset,
+    network,
+    said,
+    settings,
+    tokenizer,
+    whole_batch,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+DIALOGUES: tuple[tuple[Message, ...], ...] = (
+    (said("system", "Be brief."), said("user", "Hi"), said("assistant", "Hello."), said("user", "2+2?"), said("assistant", "4")),
+    (said("user", "Name a colour."), said("assistant", "blue, I think")),
+)  # fmt: skip
+
+GENERATED = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{% if message['role'] == 'assistant' %}{% generation %}"
+    "{{ message['content'] }}<|end|>{% endgeneration %}{% else %}{{ message['content'] }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""The chat template with marks around what the assistant says, which TRL reads its mask from."""
+
+
+# --- fine-tuning ---------------------------------------------------------------------------------
+
+
+def sft_trainer(models: Models, out: Path, rows: list[dict[str, Any]], **chosen: Any) -> Any:
+    from trl import SFTConfig, SFTTrainer
+
+    words = tokenizer(models.policy)
+    words.chat_template = GENERATED
+    return SFTTrainer(
+        model=network(models.policy),
+        args=settings(SFTConfig, out, **chosen),
+        train_dataset=dataset(rows),
+        processing_class=words,
+    )
+
+
+def assert_fine_tuned_alike(models: Models, trainer: Any, units: list[Unit], model: LocalModel) -> None:
+    assert_agree(by_burnish(model, NLL(), collate(units)), by_trl(trainer, whole_batch(trainer)))
+
+
+def test_the_marked_template_renders_the_same(models: Models) -> None:
+    words = tokenizer(models.policy)
+    for dialogue in DIALOGUES:
+        texts = [
+            words.apply_chat_template(list(dialogue), chat_template=template, tokenize=False)
+            for template in (CHAT_TEMPLATE, GENERATED)
+        ]
+        assert texts[0] == texts[1]
+
+
+def test_assistant_messages_only(models: Models, tmp_path: Path) -> None:
+    model = models.burnish()
+    rows = [{"messages": list(dialogue)} for dialogue in DIALOGUES]
+    trainer = sft_trainer(models, tmp_path, rows, assistant_only_loss=True)
+    assert_fine_tuned_alike(models, trainer, [encode(model.chat, Example(d)) for d in DIALOGUES], model)
+
+
+def test_completion_only(models: Models, tmp_path: Path) -> None:
+    model = models.burnish()
+    rows = [{"prompt": list(dialogue[:-1]), "completion": [dialogue[-1]]} for dialogue in DIALOGUES]
+    units = [encode(model.chat, Example(dialogue), last_only=True) for dialogue in DIALOGUES]
+    assert_fine_tuned_alike(models, sft_trainer(models, tmp_path, rows), units, model)
+
+
+def test_every_token(models: Models, tmp_path: Path) -> None:
+    model = models.burnish()
+    texts = [model.chat.encode_dialogue(dialogue)[0] for dialogue in DIALOGUES]
+    trainer = sft_trainer(models, tmp_path, [{"messages": list(dialogue)} for dialogue in DIALOGUES])
+    units = [supervised(tokens, [True] * len(tokens)) for tokens in texts]
+    assert_fine_tuned_alike(models, trainer, units, model)
+
+
+# --- distillation --------------------------------------------------------------------------------
+
+DIVERGENCES = {"forward": FORWARD_KL, "reverse": REVERSE_KL, "jsd": JSD, "jsd at 0.3": Distil(0.3)}
+
+
+def taught(models: Models) -> tuple[LocalModel, Batch]:
+    model = models.burnish()
+    model.learn_from(LocalModel(models.other, ENGINE))
+    dialogues = [(said("user", pair.prompt), said("assistant", pair.chosen)) for pair in PAIRS]
+    return model, collate([encode(model.chat, Example(dialogue)) for dialogue in dialogues])
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_distillation_on_given_text(name: str, models: Models, tmp_path: Path) -> None:
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+    loss = DIVERGENCES[name]
+    trainer = GKDTrainer(
+        model=network(models.policy),
+        teacher_model=network(models.other),
+        args=settings(GKDConfig, tmp_path, beta=loss.beta, lmbda=0.0, temperature=1.0),
+        train_dataset=dataset(
+            [{"messages": [said("user", pair.prompt), said("assistant", pair.chosen)]} for pair in PAIRS]
+        ),
+        processing_class=tokenizer(models.policy),
+    )
+    assert_agree(by_burnish(*_with(loss, *taught(models))), by_trl(trainer, whole_batch(trainer)))
+
+
+def _with(loss: Distil, model: LocalModel, batch: Batch) -> tuple[LocalModel, Distil, Batch]:
+    return model, loss, batch
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_distillation_on_samples_at_a_temperature(name: str, models: Models, tmp_path: Path) -> None:
+    """Both distributions are at the temperature of the samples; no square of it multiplies the loss."""
+    from trl import DistillationConfig, DistillationTrainer
+
+    loss, temperature = DIVERGENCES[name], 1.3
+    trainer = DistillationTrainer(
+        model=network(models.policy),
+        teacher_model=network(models.other),
+        args=settings(DistillationConfig, tmp_path, beta=loss.beta, temperature=temperature),
+        train_dataset=dataset([{"prompt": [said("user", pair.prompt)]} for pair in PAIRS]),
+        processing_class=tokenizer(models.policy),
+    )
+    model, batch = taught(models)
+    theirs = by_trl(trainer, columns(batch))
+    assert_agree(by_burnish(model, loss, replace(batch, temperature=temperature)), theirs)
+
+
+def columns(batch: Batch) -> dict[str, Tensor]:
+    """The batch as TRL lays out samples: prompts padded on the left, completions on the right."""
+    flipped = [prompt.flip(0) for prompt in batch.prompts]
+    ones = [torch.ones_like(prompt) for prompt in flipped]
+    return {
+        "prompt_ids": pad_sequence(flipped, batch_first=True).flip(1),
+        "prompt_mask": pad_sequence(ones, batch_first=True).flip(1),
+        "completion_ids": batch.tokens,
+        "completion_mask": (torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]).long(),
+    }
