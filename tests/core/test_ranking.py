@@ -138,7 +138,7 @@ def test_a_constant_changes_nothing(loss: Loss) -> None:
 def test_equal_scores_cost_log_2_a_pair() -> None:
     scores = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     for loss in (BRADLEY_TERRY, FOCAL, PlackettLuce()):
-        assert float(value(loss, ranked([[0, 1]]), SCORE, scores)) == pytest.approx(math.log(2))
+        assert value(loss, ranked([[0, 1]]), SCORE, scores).item() == pytest.approx(math.log(2))
 
 
 def test_large_scores_are_no_overflow() -> None:
