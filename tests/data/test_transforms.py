@@ -47,8 +47,9 @@ def test_buckets_are_of_the_size_of_the_difference() -> None:
     """Small differences cannot pay for large ones: in each bucket both kinds are as many."""
     small = [pair(12, 10, name=f"s{i}") for i in range(10)]
     large = [pair(10, 90, name=f"l{i}") for i in range(10)]
-    assert balance_lengths(small + large, buckets=2) == []
-    assert len(balance_lengths(small + large, buckets=1)) == 20
+    mixed = [p for both in zip(small, large, strict=True) for p in both]
+    assert balance_lengths(mixed, buckets=2) == []
+    assert len(balance_lengths(mixed, buckets=1)) == 20
 
 
 def test_what_is_left_out_depends_on_the_seed() -> None:

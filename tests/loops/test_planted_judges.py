@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +14,13 @@ import pytest
 import small
 from burnish.core.intervals import correlation
 from burnish.core.process import first_wrong, product, split_steps
+from burnish.core.ranking import Attributes
 from burnish.core.reward_models import BRADLEY_TERRY, INTERNLM2, OUTCOME, PLACKETT_LUCE, PRM800K, RewardLoss
 from burnish.data.transforms import balance_lengths, clamp_labels, condition
 from burnish.loops.calibrate import Scored, report, score
 from burnish.loops.reward_model import ProcessReward, RewardModel
 from burnish.loops.step_labels import Solution
-from burnish.types import Answer, Comparison, Example, Message
+from burnish.types import Answer, Comparison, Completion, Example, Message
 
 Judge = Callable[[str], float]
 LETTERS = {"a": 1.0, "b": 0.5, "c": -0.5, "d": -1.0}
@@ -182,6 +184,36 @@ def test_two_sources_of_labels_are_learnt_together(base: Path, tmp_path: Path) -
     )
     for held_out in data(200):
         assert report(score(reward, held_out))["accuracy"]["low"] > 0.5, "better than chance on both"
+
+
+@pytest.mark.slow
+def test_a_reference_answer_takes_the_difference_between_prompts_out(base: Path, tmp_path: Path) -> None:
+    """Scores are those of the answer and, far larger, of the prompt. Less a reference answer's, the prompt's is gone."""
+    draw = random.Random(5)
+    prompts = {letter: (said(letter, "user"),) for letter in "wxyz"}
+    ease = dict(zip("wxyz", (-4.0, -1.0, 1.0, 4.0), strict=True))
+
+    def rated() -> Comparison:
+        letter, text = draw.choice("wxyz"), words(draw)
+        return Comparison(prompts[letter], (Answer((said(text),), scores={"score": ease[letter] + worth(text)}),))
+
+    plain = fitted(base, tmp_path / "model", Attributes(("score",)), [rated() for _ in range(1600)], steps=150)
+    compared = RewardModel(plain.model, reference="other", engine=small.ENGINE)
+    texts = [words(draw) for _ in range(12)]
+    rewards: dict[RewardModel, list[list[float]]] = {plain: [], compared: []}
+    for prompt in prompts.values():
+        example = Example(prompt, None, {"other": words(draw)})
+        done = [Completion((), text, (), "eos") for text in texts]
+        for reward, rows in rewards.items():
+            rows.append([parts[0].value for parts in reward(example, done)])
+
+    def between(rows: list[list[float]]) -> float:
+        return statistics.pvariance([statistics.fmean(row) for row in rows])
+
+    assert between(rewards[compared]) < between(rewards[plain]) / 2
+    for before, after in zip(rewards[plain], rewards[compared], strict=True):
+        order = sorted(range(len(texts)), key=before.__getitem__)
+        assert order == sorted(range(len(texts)), key=after.__getitem__)
 
 
 # --- steps ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 from collections.abc import Sequence
@@ -175,6 +176,16 @@ def test_rewards_are_composed_and_train_a_policy(judge: Path, nano: Path, tmp_pa
     with Run.open(tmp_path / "run", recipe="t", scale="tiny", seed=0, view=View(quiet=True)) as run:
         run.stage(rl, "rl", nano, Arithmetic(numbers=2), algo=replace(GRPO_PROCESS, kl=None), reward=reward, cfg=cfg)
     assert "reward/ensemble" in (tmp_path / "run" / "rl" / "metrics.jsonl").read_text()
+
+
+def test_the_example_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reward-models.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(page.split("```python\n")[1].split("```")[0], {})
+    accuracy = ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
+    assert accuracy["low"] > 0.8
 
 
 # --- steps ---------------------------------------------------------------------------------------

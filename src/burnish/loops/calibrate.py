@@ -25,6 +25,8 @@ from burnish.stage import Stage
 from burnish.types import Comparison
 
 BINS = 10
+AT_ONCE = 64
+"""Comparisons that are scored in one call."""
 
 
 class Comparisons(Protocol):
@@ -78,11 +80,13 @@ def score(reward: RewardModel, comparisons: Sequence[Comparison]) -> list[Scored
     """Every comparison with the scores of its answers."""
     chat = loaded(reward.model, reward.engine, SCORE, "last").chat
     found = []
-    for item in comparisons:
-        outputs = reward.outputs([item])
-        scores = tuple(sum(w * o for w, o in zip(reward.weights, row, strict=True)) for row in outputs)
-        tokens = tuple(len(row.tokens) for row in encode(chat, item))
-        found.append(Scored(item, scores, tuple(map(tuple, outputs)), tokens))
+    for start in range(0, len(comparisons), AT_ONCE):
+        some = comparisons[start : start + AT_ONCE]
+        said = iter(reward.outputs(some))
+        for item in some:
+            outputs = tuple(tuple(next(said)) for _ in item.answers)
+            scores = tuple(sum(w * o for w, o in zip(reward.weights, row, strict=True)) for row in outputs)
+            found.append(Scored(item, scores, outputs, tuple(len(row.tokens) for row in encode(chat, item))))
     return found
 
 
