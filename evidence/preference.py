@@ -120,7 +120,7 @@ class Losses(Experiment):
             after = run.stage(sampled, "after", model, test, count=heldout, size=1)["rows"]
             change = [
                 [now - was for now, was in zip(late, early, strict=True)]
-                for late, early in zip(whole(model, unseen), whole(base, unseen), strict=True)
+                for late, early in zip(whole(Path(model), unseen), whole(Path(base), unseen), strict=True)
             ]
         wins = [1.0 if b[2] > a[2] else 0.5 if b[2] == a[2] else 0.0 for a, b in zip(before, after, strict=True)]
         return {
@@ -154,10 +154,10 @@ class Losses(Experiment):
             [
                 tables.table(header, rows),
                 tables.paragraph(
-                    f"Win rate: one completion of each of {HELDOUT} unseen questions against one of the model before training, "
-                    "by the planted truth, ties half. Chosen and rejected: the change of the log-probability of the better and "
-                    f"the worse answer of unseen pairs, in nats an answer. Length: the change in tokens. About {count} pairs to "
-                    "train on. Means over seeds with 95% t-intervals. Needs: r the log-probs of a reference (asked once, then "
+                    f"Win rate: one completion of each of {HELDOUT} unseen questions against one of the model before "
+                    "training, by the planted truth, ties half. Chosen and rejected: the change of the log-probability of the "
+                    "better and the worse answer of unseen pairs, in nats an answer. Length: the change in tokens. About "
+                    f"{count} pairs to train on. Means over seeds with 95% t-intervals. Needs: r the log-probs of a reference (asked once, then "
                     "on disk), l labels of single answers, m answers to other prompts, s scores, b statistics of the batch "
                     "(one more forward pass). GB: peak of the process."
                 ),
@@ -194,15 +194,11 @@ def _checks(results: Results) -> list[str]:
     for variant, sign in {"dpo": -1, "sft": 1, "orpo": 1, "cpo": 1, "slic": 1, "llama3": 1}.items():
         if variant in results:
             change = results.values(variant, "chosen")
-            word = "rise" if sign > 0 else "fall"
-            lines.append(
-                [
-                    f"chosen log-probs {word} under `{variant}`",
-                    tables.interval(change, 1, sign=True),
-                    tables.verdict(change, sign),
-                ]
-            )
-    note = "Losses that win more than half are not listed:" if results else ""
+            said = f"chosen log-probs {'rise' if sign > 0 else 'fall'} under `{variant}`"
+            lines.append([said, tables.interval(change, 1, sign=True), tables.verdict(change, sign)])
+    note = (
+        "What was expected, and what is seen (95% t-intervals over seeds; losses that win more than half are left out):"
+    )
     return [note, tables.table(("expected", "seen", ""), lines)]
 
 
