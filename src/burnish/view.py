@@ -17,6 +17,8 @@ SHOWN = (
     ("reward/mean", "reward", ".2f"),
     ("eval/accuracy", "held-out", ".2f"),
     ("loss", "loss", ".3f"),
+    ("reward/accuracy", "accuracy", ".2f"),
+    ("reward/margin", "margin", ".2f"),
     ("length/mean", "length", ".1f"),
     ("perf/rollout_tokens_per_s", "tokens/s", ",.0f"),
     ("perf/train_tokens_per_s", "trained/s", ",.0f"),

@@ -52,8 +52,13 @@ def example(row: Mapping[str, Any], kind: Kind) -> Example:
     return Example(turns, row.get("answer"), meta)
 
 
-def prompt_of(item: Example | Comparison) -> tuple[Message, ...]:
-    """The messages a policy would be asked with: of an example all up to the assistant messages at the end."""
+def prompt_of(item: Example | Comparison | str) -> tuple[Message, ...]:
+    """The messages a policy would be asked with: of an example all up to the assistant messages at the end.
+
+    A plain text asks nothing; as a whole it stands in the place of the prompt.
+    """
+    if isinstance(item, str):
+        return ({"role": "user", "content": item},)
     if isinstance(item, Comparison):
         return item.prompt
     messages = item.messages
@@ -77,6 +82,20 @@ class Dataset(DataFile[Example]):
             raise InputError(f"{path}: {error}") from error
         plain = [prompts and isinstance(row["prompt"], str) for row in rows]
         return tuple(_marked(one) if text else one for one, text in zip(found, plain, strict=True))
+
+
+@dataclass(frozen=True)
+class Texts(DataFile[str]):
+    """The texts of a file with a column ``text``. Raises InputError as :func:`load_rows` and :func:`texts` do."""
+
+    @staticmethod
+    def read(path: Path) -> tuple[str, ...]:
+        """The texts of the file as it is now. Raises InputError."""
+        rows = load_rows(path)
+        try:
+            return tuple(texts(rows))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
 
 def _marked(found: Example) -> Example:

@@ -55,6 +55,7 @@ RECIPES: dict[Kind, tuple[str, ...]] = {
     "stepwise": ("process-reward-model",),
     "prm800k": ("process-reward-model",),
     "prm800k-rows": ("process-reward-model",),
+    "language-modelling": ("sft",),
 }
 """The recipes that train on each kind."""
 

@@ -51,6 +51,21 @@ def supervised(tokens: Sequence[int], mask: Sequence[bool]) -> Unit:
     return (Row(tuple(tokens[:start]), tuple(tokens[start:]), tuple(mask[start:])),)
 
 
+def windows(chat: Chat, text: str, length: int) -> list[Unit]:
+    """The units of a plain text: every token but the first is trained, and so is the end of text, which is added.
+
+    Windows of at most ``length`` tokens overlap by one, the last token of one being what the next begins with: no token is
+    predicted twice, and none is left out where two windows meet. Raises InputError for windows that predict nothing.
+    """
+    if length < 2:
+        raise InputError(f"windows of {length} tokens predict nothing: make them 2 tokens long at least")
+    tokens, end = [int(token) for token in chat.tokenizer(text)["input_ids"]], chat.tokenizer.eos_token_id
+    if end is not None and tokens[-1:] != [end]:
+        tokens.append(end)
+    cut = [tokens[start : start + length] for start in range(0, len(tokens) - 1, length - 1)]
+    return [supervised(part, [True] * len(part)) for part in cut]
+
+
 def encode(chat: Chat, item: Example | Comparison, *, last_only: bool = False) -> Unit:
     """The unit of a conversation or of a comparison. Raises InputError as ``Chat.encode_dialogue`` does.
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from burnish.core import keys
 from burnish.core.losses import NLL
 from burnish.data.batching import epoch_order
+from burnish.data.units import Unit
 from burnish.engines.local import Engine, LocalModel
+from burnish.engines.neftune import seeded
 from burnish.engines.optim import Schedule
 from burnish.engines.reference import Reference
 from burnish.errors import InputError, TrainingHaltedError
@@ -27,10 +29,10 @@ from burnish.types import Batch, Loss, Metrics, Needs, add_metrics, means, needs
 class FitConfig:
     """``epochs`` passes over the data in batches of ``batch`` items, or ``steps`` optimizer steps if that is not 0.
 
-    Every ``eval_every`` steps the held-out metrics are measured before the step (0: never).
-    Items longer than ``max_length`` tokens (0: the model's context) are an error, or are left out when ``drop_long``. Of a
-    conversation every assistant message is trained, or the last one where ``last_only``. Every ``refresh_reference`` steps the
-    reference moves ``refresh_share`` of the way to the policy (0: never).
+    Every ``eval_every`` steps the held-out metrics are measured before the step (0: never). Items longer than ``max_length``
+    tokens (0: the model's context) are an error, or are left out when ``drop_long``; a plain text is cut into windows of that
+    size. Of a conversation every assistant message is trained, or the last one where ``last_only``. Every
+    ``refresh_reference`` steps the reference moves ``refresh_share`` of the way to the policy (0: never).
     """
 
     epochs: float = 1.0
@@ -45,6 +47,10 @@ class FitConfig:
     engine: Engine = field(default_factory=Engine)
     eval_every: int = 0
     checkpoint_every: int = 50
+
+    def limit(self, context: int) -> int:
+        """The most tokens of a row, for a model with that context."""
+        return min(self.max_length or context, context)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Job:
     test: Fixed | None
     moving: Reference | None
     cfg: FitConfig
-    order: int
+    seed: int
 
     @staticmethod
     def of(
@@ -73,14 +79,14 @@ class Job:
         needs = needs_of(loss)
         engine = stage.decide("engine", cfg.engine.resolved)
         policy = LocalModel(model, engine, seed=stage.seed, heads=needs.heads)
-        limit = cfg.max_length or policy.context
+        limit = cfg.limit(policy.context)
         train = Fixed.of(encode_all(policy.chat, data, limit, drop_long=cfg.drop_long, last_only=cfg.last_only), needs)
-        test = Fixed.of(encode_all(policy.chat, heldout, policy.context, drop_long=True), needs) if heldout else None
+        test = Fixed.of(encode_heldout(policy, heldout, cfg), needs) if heldout else None
         moving = _moving_reference(policy, needs, cfg, reference)
-        if needs.reference:
+        if needs.reference and not stage.dry_run:
             train = train if moving else train.compared_with(policy, reference, cfg.batch, stage.view.say)
             test = test and test.compared_with(policy, reference, cfg.batch, stage.view.say)
-        return Job(policy, loss, train, test, moving, cfg, keys.derive(stage.seed, "order"))
+        return Job(policy, loss, train, test, moving, cfg, stage.seed)
 
     @property
     def models(self) -> dict[str, Checkpointable]:
@@ -93,13 +99,16 @@ class Job:
 
     def items(self, step: int) -> list[int]:
         """The numbers of the items of a step, counted from 0."""
-        return epoch_order(self.order, len(self.train), step * self.cfg.batch, self.cfg.batch)
+        order = keys.derive(self.seed, "order")
+        return epoch_order(order, len(self.train), step * self.cfg.batch, self.cfg.batch)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, with all that the loss wants in it."""
         batch = self.train.batch(self.items(step))
         if self.moving is not None:
             batch = replace(batch, ref_logprobs=self.moving.forward(batch).logprobs)
+        if self.policy.engine.neftune:
+            batch = seeded(batch, keys.derive(self.seed, "noise", step))
         return prepared(self.policy, self.loss, batch)
 
     def measured(self, step: int) -> dict[str, float]:
@@ -155,6 +164,12 @@ def fit(
         raise
     report.memory_check(stage, memory)
     return stage.export(policy)
+
+
+def encode_heldout(policy: LocalModel, data: Data, cfg: FitConfig) -> list[Unit]:
+    """The units to measure on, masked and cut as those that are trained. What the context cannot hold is left out."""
+    window = cfg.limit(policy.context)
+    return encode_all(policy.chat, data, policy.context, drop_long=True, last_only=cfg.last_only, window=window)
 
 
 def heldout_metrics(policy: LocalModel, data: Fixed, loss: Loss, size: int) -> dict[str, float]:

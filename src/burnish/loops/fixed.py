@@ -24,18 +24,27 @@ from burnish.types import Batch, Comparison, Example, Loss, Needs, needs_of
 
 
 class Data(Protocol):
-    """Anything with a length whose items are conversations that end with the assistant, or comparisons of answers."""
+    """Anything with a length whose items are conversations that end with the assistant, comparisons of answers, or texts."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Example | Comparison: ...
+    def __getitem__(self, index: int) -> Example | Comparison | str: ...
 
 
-def encode_all(chat: Chat, data: Data, limit: int, *, drop_long: bool, last_only: bool = False) -> list[Unit]:
-    """The units of all items. Raises InputError for no items at all and for items that are too long."""
+def encode_all(
+    chat: Chat, data: Data, limit: int, *, drop_long: bool, last_only: bool = False, window: int = 0
+) -> list[Unit]:
+    """The units of all items; a plain text is cut into windows of ``window`` tokens (0: of ``limit``).
+
+    Raises InputError for no items at all and for items that are too long.
+    """
     found: list[Unit] = []
     long = []
     for number in range(len(data)):
-        unit = units.encode(chat, data[number], last_only=last_only)
+        item = data[number]
+        if isinstance(item, str):
+            found += units.windows(chat, item, window or limit)
+            continue
+        unit = units.encode(chat, item, last_only=last_only)
         longest = max(map(len, unit))
         if longest > limit:
             long.append((number + 1, longest))

@@ -19,6 +19,9 @@ RECIPES = {
     "sft": "burnish.recipes.sft",
     "grpo": "burnish.recipes.grpo",
     "ppo": "burnish.recipes.ppo",
+    "dpo": "burnish.recipes.dpo",
+    "kto": "burnish.recipes.kto",
+    "online-dpo": "burnish.recipes.online_dpo",
     "merge": "burnish.recipes.merge",
     "maze": "burnish.recipes.maze",
     "maze-rl": "burnish.recipes.maze_rl",
@@ -39,22 +42,28 @@ class Recipe(Protocol):
 def get(name: str) -> Recipe:
     """The recipe of that name, imported. Raises InputError with the nearest name.
 
-    From here on, configurations take an algorithm, a task and the functions an algorithm is made of by name too.
+    From here on, configurations take an algorithm, a loss, a task and the functions these are made of by name too.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     from burnish import config
-    from burnish.core import aggregate, algorithms, kl, levels, merging
+    from burnish.core import aggregate, algorithms, kl, levels, merging, method, online, preference, scores
     from burnish.tasks import catalog as tasks
     from burnish.tasks.checks import Generated
 
     config.named(algorithms.Algorithm, algorithms.get)
+    config.named(method.Method, online.get)
+    config.named(preference.Preference, preference.get)
     config.named(merging.Merge, merging.get)
     config.named(Generated, tasks.get, tasks.CLASSES)
     config.functions(aggregate.Aggregate, "aggregate", aggregate)
     config.functions(kl.Estimator, "estimator", kl)
     config.functions(kl.Anchor, "anchor", kl)
     config.functions(levels.Level, "level", levels)
+    config.functions(scores.Read, "read", scores)
+    config.functions(scores.Reduce, "reduce", scores)
+    config.functions(scores.Slope, "slope", scores)
+    config.functions(preference.Trust, "trust", preference)
     return cast("Recipe", importlib.import_module(RECIPES[name]))
 
 

@@ -6,7 +6,26 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
+from burnish.data.kinds import RECIPES, Kind, kind
+from burnish.data.rows import load_rows
 from burnish.errors import InputError
+
+
+def kind_for(recipe: str, path: str) -> Kind:
+    """The kind of data in a file. Raises InputError where the recipe does not train on it, naming those that do."""
+    rows = load_rows(path)
+    try:
+        found = kind(rows)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    others = RECIPES.get(found, ())
+    if recipe not in others:
+        own = ", ".join(name for name, recipes in RECIPES.items() if recipe in recipes)
+        raise InputError(
+            f"{path} has data of kind '{found}', and {recipe} trains on {own}: rename the columns, or take the recipe "
+            f"{' or '.join(others)} (burnish data FILE says what is in a file)."
+        )
+    return found
 
 
 def context_length(model: Path) -> int:

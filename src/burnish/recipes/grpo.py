@@ -21,9 +21,11 @@ task has held-out splits of its own.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from burnish.core.algorithms import GRPO, Algorithm
 from burnish.data.chat import Chat
@@ -38,7 +40,8 @@ from burnish.loops.evaluate import EvalConfig, Measured, evaluate
 from burnish.loops.fixed import Data
 from burnish.loops.rl import RLConfig, rl
 from burnish.recipes.generic import context_length
-from burnish.rewards.function import UserReward, load_function
+from burnish.rewards.base import Composable
+from burnish.rewards.function import load_function
 from burnish.run import Artifact, Run
 from burnish.tasks.checks import Generated
 from burnish.tasks.userdata import UserTask, parts
@@ -89,11 +92,22 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
     return tuned
 
 
-def tasks(s: Grpo, reward: UserReward | None) -> tuple[Measured, Measured | None, Measured | None]:
+class Prompts(Protocol):
+    """Settings of a recipe that say where its prompts come from."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def task(self) -> Generated | None: ...
+    @property
+    def heldout(self) -> int | str | None: ...
+
+
+def tasks(s: Prompts, reward: Composable | None) -> tuple[Measured, Measured | None, Measured | None]:
     """(prompts to train on, prompts to measure on during training, prompts to measure on before and after)."""
     if bool(s.data) == (s.task is not None):
         given = "both data and task" if s.data else "no prompts to train on"
-        recipe = type(s).__name__.lower()
+        recipe = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(s).__name__).lower()
         raise InputError(
             f"{recipe} has {given}: add either data=FILE (JSONL, JSON or Parquet with prompts) or task=NAME."
         )

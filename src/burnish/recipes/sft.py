@@ -1,11 +1,19 @@
 """Supervised fine-tuning on your own conversations (step 1 of InstructGPT, arXiv:2203.02155).
 
     burnish run sft model=smollm2-135m data=chat.jsonl
+    burnish run sft model=smollm2-135m data=chat.jsonl fit.last_only=true fit.engine.neftune=5
+    burnish run sft model=smollm2-135m data=text.jsonl fit.max_length=512
 
 ``data`` is a JSONL, JSON or Parquet file with ``messages`` (or ``conversations``), or with ``prompt`` and
-``completion``. Every assistant message is trained, with the end-of-turn token that closes it. ``heldout`` is a file of
-the same form, or the number of rows to keep apart; by default that is a tenth, at most 200 rows. No held-out prompt is
-trained on. The held-out negative log-likelihood is measured before and after.
+``completion``. Every assistant message is trained, with the end-of-turn token that closes it; ``fit.last_only=true`` trains
+the last one only. ``heldout`` is a file of the same form, or the number of rows to keep apart; by default that is a tenth, at
+most 200 rows. No held-out prompt is trained on. The held-out negative log-likelihood is measured before and after.
+
+A file with a column ``text`` is pretraining text: no template, every token trained, each text with the end of text behind it
+and cut into windows of ``fit.max_length`` tokens (by default the model's context).
+
+``fit.engine.neftune=5`` adds noise to the embeddings while training (NEFTune, arXiv:2310.05914). Rows are packed into
+micro-batches of at most ``fit.engine.token_budget`` tokens, in which none attends to another: packing changes no gradient.
 
 - ``tiny`` trains all of ``nano`` for a few steps: it shows that a file works, not that a model learns.
 - ``laptop`` adapts SmolLM2-135M-Instruct with LoRA, in one pass over the data.
@@ -23,16 +31,15 @@ from burnish.core.intervals import ratio
 from burnish.core.losses import NLL
 from burnish.data import units
 from burnish.data.chat import Chat
-from burnish.data.datasets import prompt_of
+from burnish.data.datasets import Dataset, Texts, prompt_of
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import Schedule
 from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
-from burnish.loops.fit import FitConfig, fit
-from burnish.loops.fixed import encode_all
-from burnish.recipes.generic import context_length
+from burnish.loops.fit import FitConfig, encode_heldout, fit
+from burnish.recipes.generic import context_length, kind_for
 from burnish.run import Artifact, Run
 from burnish.stage import Stage
 from burnish.tasks.userdata import Part, parts
@@ -52,8 +59,9 @@ class Sft:
 def main(run: Run, s: Sft) -> Artifact:
     if not s.data:
         raise InputError("sft has no data to train on: add data=FILE (JSONL, JSON or Parquet with conversations).")
+    plain = kind_for("sft", s.data) == "language-modelling"
     base = resolve(s.model)
-    train, heldout = parts(Part[Example], s.data, s.heldout)
+    train, heldout = parts(Part, s.data, s.heldout, Texts if plain else Dataset)
     check(train, base, s.fit)
     before = run.stage(nll, "0-before", base, heldout, cfg=s.fit) if heldout else None
     tuned: Artifact = run.stage(
@@ -65,11 +73,14 @@ def main(run: Run, s: Sft) -> Artifact:
     return tuned
 
 
-def check(data: Part[Example], model: Path, cfg: FitConfig) -> None:
+def check(data: Part[Any], model: Path, cfg: FitConfig) -> None:
     """Raise InputError, with the row of the file, for a conversation that this model cannot be trained on."""
-    chat, limit = Chat.load(model), cfg.max_length or context_length(model)
+    chat, limit = Chat.load(model), cfg.limit(context_length(model))
 
-    def verify(example: Example) -> None:
+    def verify(example: Example | str) -> None:
+        if isinstance(example, str):
+            units.windows(chat, example, limit)
+            return
         length = len(chat.encode_dialogue(example.messages)[0])
         if length > limit and not cfg.drop_long:
             raise InputError(
@@ -80,10 +91,10 @@ def check(data: Part[Example], model: Path, cfg: FitConfig) -> None:
     data.check(verify)
 
 
-def nll(stage: Stage, model: Path, data: Part[Example], *, cfg: FitConfig) -> dict[str, list[float]]:
-    """A stage: the negative log-likelihood of every held-out row in nats, and its number of trained tokens."""
+def nll(stage: Stage, model: Path, data: Part[Any], *, cfg: FitConfig) -> dict[str, list[float]]:
+    """A stage: the negative log-likelihood of every held-out row (of a text: window) in nats, and its trained tokens."""
     policy = LocalModel(Path(model), replace(stage.decide("engine", cfg.engine.resolved), adapter=None))
-    rows = encode_all(policy.chat, data, policy.context, drop_long=True)
+    rows = encode_heldout(policy, data, cfg)
     stage.view.say(f"{stage.name}: negative log-likelihood of {len(rows)} held-out rows")
     sums: list[float] = []
     for start in range(0, len(rows), cfg.batch):

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from burnish.core.keys import derive, permutation
 from burnish.data.datasets import Dataset, prompt_of
-from burnish.data.overlap import overlap, require_disjoint
+from burnish.data.overlap import prompt_key, require_disjoint
 from burnish.data.rows import DataFile
 from burnish.errors import InputError
 from burnish.rewards.accuracy import Accuracy, accuracies
@@ -21,17 +21,18 @@ PARTS = ("train", "heldout")
 MOST_HELD_OUT = 200
 SHARE_HELD_OUT = 10  # one row in so many
 
-Item = TypeVar("Item", bound=Example | Comparison)
+Item = TypeVar("Item", bound=Example | Comparison | str)
 P = TypeVar("P", bound="Part[Any]")
 
 
 @dataclass(frozen=True)
 class Part(Generic[Item]):
-    """The conversations or comparisons of a data file, or one of two parts of it that share no prompt.
+    """The rows of a data file, or one of two parts of it that share no prompt.
 
-    ``heldout`` rows are drawn once and for ever, whatever the seed of the run; part "train" is all others, in the
-    order of the file. A row whose prompt also occurs outside the draw is trained on instead, so that part "heldout"
-    may be smaller than asked. Raises InputError where nothing would be left for one of the two.
+    Prompts are drawn once and for ever, whatever the seed of the run, each with all its rows, as long as these are no more
+    than ``heldout`` in all; part "train" is all others, in the order of the file. A prompt with more rows than are still
+    wanted is trained on, so that part "heldout" may be smaller than asked. Raises InputError where nothing would be left for
+    one of the two.
     """
 
     data: DataFile[Item]
@@ -53,19 +54,30 @@ class Part(Generic[Item]):
     @cached_property
     def rows(self) -> tuple[int, ...]:
         """The numbers of this part's rows in the file, from 1."""
-        order = [int(i) for i in permutation(derive("heldout"), len(self.data))]
-        drawn, others = order[: self.heldout], order[self.heldout :]
-        if not others:
-            raise InputError(f"{self.data.path} has {len(order)} rows: heldout={self.heldout} leaves none to train on")
-        shared = set(overlap([self.data[i] for i in others], [self.data[i] for i in drawn])) if drawn else set()
-        apart = [row for place, row in enumerate(drawn) if place not in shared]
-        if drawn and not apart:
+        if len(self.data) <= self.heldout:
+            raise InputError(
+                f"{self.data.path} has {len(self.data)} rows: heldout={self.heldout} leaves none to train on"
+            )
+        apart: list[int] = self._apart() if self.heldout else []
+        if self.heldout and not apart:
             raise InputError(
                 f"no row of {self.data.path} can be held out, because its prompts occur several times: "
                 "give a file of other prompts with heldout=FILE, or heldout=0 to train on all rows"
             )
-        chosen = apart if self.part == "heldout" else sorted({*order} - {*apart})
+        chosen = apart if self.part == "heldout" else sorted({*range(len(self.data))} - {*apart})
         return tuple(row + 1 for row in chosen)
+
+    def _apart(self) -> list[int]:
+        """The places of the held-out rows, from 0: all rows of the prompts that were drawn."""
+        groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for place in range(len(self.data)):
+            groups.setdefault(prompt_key(self.data[place]), []).append(place)
+        every = list(groups.values())
+        apart: list[int] = []
+        for group in permutation(derive("heldout"), len(every)):
+            if len(apart) + len(every[group]) <= self.heldout:
+                apart += every[group]
+        return apart
 
     def check(self, verify: Callable[[Item], Any]) -> None:
         """Call ``verify`` on every item. An InputError that it raises gets the file and the row number."""
