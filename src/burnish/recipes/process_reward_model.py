@@ -170,10 +170,10 @@ def require(train: Stepped, outcomes: Stepped | None, s: StepJudging) -> None:
         return
     labels = {item.answers[0].label for item in (outcomes[i] for i in range(len(outcomes)))}
     if len(labels) < 2:
-        what = "is known to be right or wrong" if not labels else "differs: all are alike"
+        known = f"all that are known are {'right' if labels.pop() else 'wrong'}" if labels else "none is known"
         raise InputError(
-            f"outcome=true needs right and wrong final answers, and of these solutions none {what}: leave it out, or give "
-            "solutions with their problem's answer (as PRM800K does) or a task"
+            f"outcome=true needs right and wrong final answers, and of those of these solutions {known}: leave it out, give "
+            "whole solutions with their problem's answer (as PRM800K does), or a task"
         )
 
 
