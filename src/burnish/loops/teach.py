@@ -29,7 +29,6 @@ from burnish.loops.fixed import encode_all
 from burnish.stage import Stage
 from burnish.types import Completion, Example, Needs, Request, Sampling, Task
 
-
 REHEARSED = 4
 """Prompts that a dry run asks the teacher."""
 
@@ -51,7 +50,8 @@ class Lesson:
 def write(stage: Stage, teacher: Path, prompts: Task, *, cfg: Lesson) -> Path:
     """A stage: the teacher's completions as a data file of prompts and completions.
 
-    What was cut off at its limit is left out: its end is none. A dry run asks for a few and prints them. Raises InputError where nothing else is there.
+    What was cut off at its limit is left out: its end is none. A dry run asks for a few and prints them. Raises InputError
+    where nothing else is there.
     """
     model = LocalModel(Path(teacher), _held(stage, cfg.engine))
     asked = distinct(prompts, min(REHEARSED if stage.dry_run else cfg.n or len(prompts), len(prompts)))
@@ -126,9 +126,7 @@ def share_tokens(student: Path, teacher: Path) -> bool:
     return bool(one == other)
 
 
-def apart(
-    stage: Stage, student: Path, teacher: Path, prompts: Task, texts: Dataset, *, cfg: Lesson
-) -> dict[str, Any]:
+def apart(stage: Stage, student: Path, teacher: Path, prompts: Task, texts: Dataset, *, cfg: Lesson) -> dict[str, Any]:
     """A stage: KL(student || teacher) on the student's own completions, and its NLL of the teacher's texts, row by row.
 
     ``kl`` and ``nll`` are sums over the tokens of a row, in nats; the KL is left out where the two share no vocabulary. The

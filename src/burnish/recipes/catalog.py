@@ -51,7 +51,18 @@ def get(name: str) -> Recipe:
         raise unknown("recipe", name, RECIPES)
     from burnish import config
     from burnish.core import (
-        aggregate, algorithms, kl, levels, merging, method, online, preference, process, ranking, reward_models, scores,
+        aggregate,
+        algorithms,
+        kl,
+        levels,
+        merging,
+        method,
+        online,
+        preference,
+        process,
+        ranking,
+        reward_models,
+        scores,
     )  # fmt: skip
     from burnish.tasks import catalog as tasks
     from burnish.tasks.checks import Generated

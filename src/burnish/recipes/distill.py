@@ -47,7 +47,7 @@ from burnish.loops.fit import FitConfig, fit
 from burnish.loops.fixed import Data
 from burnish.loops.rl import RLConfig, rl
 from burnish.loops.teach import Lesson, apart, change, per_token, share_tokens, store, write
-from burnish.recipes.generic import context_length
+from burnish.recipes.generic import context_length, kind_for
 from burnish.recipes.grpo import tasks
 from burnish.rewards.base import Composable
 from burnish.run import Artifact, Run
@@ -110,17 +110,18 @@ class Measures:
 
 def main(run: Run, s: Distill) -> Artifact:
     student, teacher = refuse(s)
+    if s.data:
+        kind_for("distill", s.data)
     train, during, heldout = tasks(s, None)
     for part in (train, heldout):
         if isinstance(part, UserTask):
             check(part, student, teacher)
     measures = measured(run, s, teacher, heldout) if heldout else None
     before = measures.take(run, "1-before", student) if measures else {}
-    tuned = (
-        on_policy(run, s, student, teacher, train)
-        if s.mode == "on-policy"
-        else offline(run, s, student, teacher, train)
-    )
+    if s.mode == "on-policy":
+        tuned = on_policy(run, s, student, teacher, train, during)
+    else:
+        tuned = offline(run, s, student, teacher, train)
     if measures and before:
         after = measures.take(run, "4-after", tuned)
         best = measures.right(run, "4-teacher-accuracy", teacher) if measures.graded else {}
@@ -129,9 +130,7 @@ def main(run: Run, s: Distill) -> Artifact:
     return tuned
 
 
-def on_policy(
-    run: Run, s: Distill, student: Path, teacher: Path, train: Measured, during: Measured | None
-) -> Artifact:
+def on_policy(run: Run, s: Distill, student: Path, teacher: Path, train: Measured, during: Measured | None) -> Artifact:
     """The student writes, the teacher comments."""
     known = graded(train)
     shown = during if during and graded(during) else None

@@ -46,6 +46,7 @@ from burnish.loops.fit import FitConfig, fit
 from burnish.loops.localise import is_right, localise
 from burnish.loops.reward_model import ProcessReward, RewardModel
 from burnish.loops.step_labels import Rated, Rollouts, rate
+from burnish.recipes.generic import kind_for
 from burnish.recipes.reward_model import check
 from burnish.run import Artifact, Run
 from burnish.tasks.checks import Generated
@@ -151,21 +152,19 @@ def refuse(s: StepJudging) -> None:
 def data(run: Run, s: StepJudging, base: Path) -> tuple[Stepped, Stepped | None]:
     """(what is trained on, what is held out): from the file, or from rollouts, which are a stage of their own."""
     if s.task is None:
-        train, heldout = parts(Part[Comparison], s.data, s.heldout, Comparisons)
+        kind_for("process-reward-model", s.data)
+        train, heldout = parts(Part[Comparison], s.data, s.heldout, read=Comparisons)
     else:
         policy = resolve(s.policy) if s.policy else base
         rated = run.stage(rate, "0-labels", policy, s.task, cfg=s.labels)
-        train, heldout = parts(Part[Comparison], str(Path(rated)), s.heldout, Rated)
+        train, heldout = parts(Part[Comparison], str(Path(rated)), s.heldout, read=Rated)
     return Stepped(train), Stepped(heldout) if heldout else None
 
 
 def require(train: Stepped, outcomes: Stepped | None, s: StepJudging) -> None:
     """Raise InputError unless there is something to learn from, and to compare with."""
     if not len(train):
-        raise InputError(
-            f"{s.data} has no rated steps, which this recipe trains on; answers that are compared, labelled or scored as a "
-            "whole are for reward-model (`burnish data FILE` says what is in a file)"
-        )
+        raise InputError(f"{s.data} has no rated step to train on: rate steps with -1, 0 or 1, or lower heldout")
     if outcomes is None:
         return
     labels = {item.answers[0].label for item in (outcomes[i] for i in range(len(outcomes)))}

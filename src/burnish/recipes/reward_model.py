@@ -53,7 +53,7 @@ from burnish.errors import InputError
 from burnish.loops.calibrate import calibrate
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.reward_model import RewardModel
-from burnish.recipes.generic import context_length
+from burnish.recipes.generic import context_length, kind_for
 from burnish.run import Artifact, Run
 from burnish.stage import Stage
 from burnish.tasks.userdata import Part, parts
@@ -167,7 +167,8 @@ def judged(s: Judging) -> tuple[Judged, Judged | None]:
     outputs = s.loss.needs.heads[SCORE].out
     if s.weights and len(s.weights) != outputs:
         raise InputError(f"there are {len(s.weights)} weights and {outputs} attributes: give one number for each")
-    part, apart = parts(Part[Comparison], s.data, s.heldout, Comparisons)
+    kind_for("reward-model", s.data)
+    part, apart = parts(Part[Comparison], s.data, s.heldout, read=Comparisons)
     ai = Comparisons(s.ai_data) if s.ai_data else None
     train = Judged(part, s.loss, ai=ai, clamp=s.clamp, apart=apart, balance=s.balance)
     require(train, s)
@@ -223,16 +224,11 @@ def has_label(item: Comparison) -> bool:
     return any(answer.label is not None or answer.rank is not None for answer in item.answers)
 
 
-def has_steps(item: Comparison) -> bool:
-    return any(answer.steps for answer in item.answers)
-
-
 def has_scores(item: Comparison) -> bool:
     return any(answer.scores for answer in item.answers)
 
 
 WHAT_FITS = {
-    has_steps: "its answers have rated steps; run process-reward-model",
     has_pair: "its answers are compared; choose loss=bradley_terry or loss=plackett_luce",
     has_label: "its answers are labelled one by one; choose loss=outcome",
     has_scores: "its answers have scores; choose loss=helpsteer2, or loss='{kind: Attributes, names: [score]}'",
