@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from burnish.core.aggregate import Aggregate, seq_mean_token_mean
 from burnish.core.links import Expected, Judged
 from burnish.core.units import Pairs, labels, unit_mean
-from burnish.errors import InputError
+from burnish.errors import InputError, unknown
 from burnish.types import Batch, Head, Loss, Metrics, Needs, Outputs, needs_of
 
 SCORE = "score"
@@ -153,6 +153,18 @@ class Barrier:
         term = -(torch.log(self.limit + inside) + torch.log(self.limit - inside))
         slope = 1 / self.edge - 1 / (self.limit + last)
         return term + slope * (x.abs() - last).clamp(min=0)
+
+
+PENALTIES = (Centre, L2, Barrier)
+"""What a penalty in a configuration may be."""
+
+
+def penalty(name: str) -> Penalty:
+    """The penalty of that class name, with its defaults. Raises InputError naming the nearest one."""
+    found = {cls.__name__: cls for cls in PENALTIES}
+    if name not in found:
+        raise unknown("penalty", name, found)
+    return found[name]()
 
 
 @dataclass(frozen=True)

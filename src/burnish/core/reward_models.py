@@ -6,6 +6,10 @@ loss here needs log-probs or a reference. The string under each constant is its 
 
 from __future__ import annotations
 
+from typing import Protocol
+
+from torch import Tensor
+
 from burnish.core import named
 from burnish.core.links import Logistic
 from burnish.core.preference import Preference
@@ -22,8 +26,22 @@ from burnish.core.ranking import (
     PointwiseTokens,
 )
 from burnish.core.scores import HeadScore
+from burnish.types import Batch, Metrics, Needs, Outputs
 
 RewardLoss = Preference | Penalised | PlackettLuce | Attributes | Pointwise | PointwiseTokens | StepClasses | StepBinary
+
+CLASSES = (Preference, Penalised, PlackettLuce, Attributes, Pointwise, PointwiseTokens, StepClasses, StepBinary)
+"""What a loss in a configuration may be."""
+
+
+class JudgeLoss(Protocol):
+    """A loss of a reward model, whichever: what a setting takes that names one of this table."""
+
+    @property
+    def needs(self) -> Needs: ...
+    def prepare(self, batch: Batch) -> Batch: ...
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Metrics]: ...
+
 
 BRADLEY_TERRY = Preference(HeadScore(), Logistic())
 """Bradley-Terry on all pairs of a prompt's answers (InstructGPT, arXiv:2203.02155).

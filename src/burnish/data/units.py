@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,12 +17,20 @@ from burnish.errors import InputError
 from burnish.types import Answer, Batch, Comparison, Example, Step
 
 
+class TopTokens(NamedTuple):
+    """What a teacher held likeliest at each token of a completion: ``ids`` and their ``logprobs``, both [tokens, k]."""
+
+    ids: Tensor
+    logprobs: Tensor
+
+
 @dataclass(frozen=True)
 class Row:
     """One prompt with one completion, in tokens.
 
     ``mask`` is True on the tokens that the policy has to emit, ``content`` on those of them that are not formatting (the
-    end-of-turn token is). ``ratings`` are of the steps that end at these completion tokens.
+    end-of-turn token is). ``ratings`` are of the steps that end at these completion tokens. ``teacher`` is what was stored of
+    one.
     """
 
     prompt: tuple[int, ...]
@@ -32,6 +41,7 @@ class Row:
     targets: Mapping[str, float] = field(default_factory=dict)
     ratings: Mapping[int, float] = field(default_factory=dict)
     mismatched: bool = False
+    teacher: TopTokens | None = None
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.tokens)
@@ -144,7 +154,8 @@ def collate(units: Sequence[Unit], ref_logprobs: Sequence[Sequence[Tensor]] | No
     """The batch of these units, rows in order. ``ref_logprobs``: for every unit, for every row, [tokens].
 
     ``groups`` are the distinct prompts. ``extras`` has ``content`` [B, T], ``ratings`` [B, T] (the class of a step at its
-    last token: 0 wrong, 1 neutral, 2 good; -1 elsewhere), ``mismatched`` [B], where any row has them.
+    last token: 0 wrong, 1 neutral, 2 good; -1 elsewhere), ``mismatched`` [B], where any row has them; and where all have a
+    teacher, ``ids`` [B, T, k], -1 past the end of a row, and ``teacher_logprobs`` [B, T, k].
     """
     rows = [row for unit in units for row in unit]
     tokens = padded([row.tokens for row in rows], torch.long)
@@ -156,6 +167,10 @@ def collate(units: Sequence[Unit], ref_logprobs: Sequence[Sequence[Tensor]] | No
         extras["content"] = ("token", padded([row.content or row.mask for row in rows], torch.bool))
     if any(row.ratings for row in rows):
         extras["ratings"] = ("token", _ratings(rows, tokens.shape[1]))
+    if teachers := [row.teacher for row in rows if row.teacher is not None]:
+        ids = pad_sequence([teacher.ids for teacher in teachers], batch_first=True, padding_value=-1)
+        logprobs = pad_sequence([teacher.logprobs for teacher in teachers], batch_first=True)
+        extras |= {"ids": ("token", ids.long()), "teacher_logprobs": ("token", logprobs)}
     if bool(mismatched.any()):
         extras["mismatched"] = ("row", mismatched)
     names = sorted({name for row in rows for name in row.targets})

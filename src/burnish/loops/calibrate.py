@@ -93,18 +93,21 @@ def score(reward: RewardModel, comparisons: Sequence[Comparison]) -> list[Scored
 def report(scored: Sequence[Scored], *, attributes: Sequence[str] = (), bins: int = BINS) -> dict[str, Any]:
     """Accuracy, calibration, correlation with length, scores and attributes, with n and 95% intervals.
 
-    Prompts are the independent units: with several pairs of a prompt its mean counts once. Raises InputError where no
-    answer is ranked above another and none has a label.
+    Prompts are the independent units: with several pairs of a prompt its mean counts once. Accuracy and calibration are
+    there where an answer is ranked above another or has a label. Raises InputError where none is and there are no attributes.
     """
     verdicts = [verdicts_of(item) for item in scored]
     judged = [v for v in verdicts if v]
-    if not judged:
+    if not judged and not attributes:
         raise InputError("no answer is better than another and none has a label: there is nothing to compare with")
+    right = {
+        "accuracy": interval([sum(v.right for v in own) / len(own) for own in judged]),
+        "calibration": calibration([v for own in judged for v in own], bins),
+    } if judged else {}  # fmt: skip
     return {
         "prompts": len(scored),
         "verdicts": sum(map(len, judged)),
-        "accuracy": interval([sum(v.right for v in own) / len(own) for own in judged]),
-        "calibration": calibration([v for own in judged for v in own], bins),
+        **right,
         "length": length(scored),
         "scores": _moments([s for item in scored for s in item.scores]),
         "attributes": {name: _attribute(scored, place, name) for place, name in enumerate(attributes)},
@@ -233,11 +236,14 @@ def _sigmoid(x: float) -> float:
 def table(found: dict[str, Any]) -> Table:
     """The report for people."""
     out = Table.grid(padding=(0, 2))
-    accuracy, bias = found["accuracy"], found["length"]
-    lines = {
+    accuracy, bias = found.get("accuracy"), found["length"]
+    right = {
         "accuracy": f"{accuracy['mean']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}], "
         f"{found['verdicts']} verdicts on {found['prompts']} prompts",
         "calibration": f"error {found['calibration']['error']:.3f}",
+    } if accuracy else {}  # fmt: skip
+    lines = {
+        **right,
         **{
             f"score and {what}": _r(bias[key])
             for key, what in (("characters", "characters"), ("tokens", "tokens"), ("within", "length within a prompt"))

@@ -24,10 +24,11 @@ from burnish.types import Batch, Comparison, Example, Loss, Needs, needs_of
 
 
 class Data(Protocol):
-    """Anything with a length whose items are conversations that end with the assistant, comparisons of answers, or texts."""
+    """Anything with a length whose items are conversations that end with the assistant, comparisons of answers, texts, or
+    units that were encoded before."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Example | Comparison | str: ...
+    def __getitem__(self, index: int) -> Example | Comparison | str | Unit: ...
 
 
 def encode_all(
@@ -44,7 +45,7 @@ def encode_all(
         if isinstance(item, str):
             found += units.windows(chat, item, window or limit)
             continue
-        unit = units.encode(chat, item, last_only=last_only)
+        unit = item if isinstance(item, tuple) else units.encode(chat, item, last_only=last_only)
         longest = max(map(len, unit))
         if longest > limit:
             long.append((number + 1, longest))

@@ -132,8 +132,13 @@ def _sparkline(metrics: Path) -> str:
     return f"{rewards[0]:.2f} {bars} {rewards[-1]:.2f}"
 
 
-def rehearse(stage: Stage, model: LocalModel, task: Task, reward: RewardFunction, cfg: RLConfig) -> None:
-    """Sample a few prompts, print completions and rewards, the base rate and the share of groups with nothing to learn."""
+def rehearse(
+    stage: Stage, model: LocalModel, task: Task, reward: RewardFunction, cfg: RLConfig, *, rewarded: bool = True
+) -> None:
+    """Sample a few prompts, print completions and rewards, the base rate and the share of groups with nothing to learn.
+
+    Where the method is not ``rewarded``, nothing is said of what rewards would teach.
+    """
     started = time.perf_counter()
     groups = draw_groups(
         LocalSampler(model), model.chat, task, reward, draws=range(min(4, cfg.prompts)), size=cfg.group,
@@ -147,7 +152,8 @@ def rehearse(stage: Stage, model: LocalModel, task: Task, reward: RewardFunction
             stage.view.say(
                 Text(f"  {rollout.reward:6.3f}  {text!r}  ({parts}; {len(rollout.tokens)} tokens, {rollout.finish})")
             )
-    stage.view.say(rehearsal_summary(groups))
+    if rewarded:
+        stage.view.say(rehearsal_summary(groups))
     stage.view.say(
         f"sampling and grading {len(groups) * cfg.group} of the {cfg.prompts * cfg.group} rollouts of a step took "
         f"{seconds:.1f} s"

@@ -107,7 +107,7 @@ def rl(
     grade = reward or task.reward
     memory = _announce(stage, models, algo, cfg)
     if stage.dry_run:
-        report.rehearse(stage, policy, task, grade, cfg)
+        report.rehearse(stage, policy, task, grade, cfg, rewarded=not algo.needs_teacher)
     stage.view.stage(stage.name, total)
     try:
         while state.step < total:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
-from burnish.core.process import Label, hard
+from burnish import files
+from burnish.core import keys
+from burnish.core.process import Label, hard, split_steps
 from burnish.data.chat import Chat
+from burnish.data.rows import DataFile, load_rows
 from burnish.data.units import Row, encode
+from burnish.engines.decode import LocalSampler
+from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
 from burnish.loops.commentate import Estimate, Grading
 from burnish.loops.continuations import Prefix, completed, continuations
-from burnish.types import Answer, Comparison, Example, Sampler, Step
+from burnish.loops.evaluate import Measured
+from burnish.stage import Stage
+from burnish.types import Answer, Comparison, Example, Request, Sampler, Sampling, Step
 
 
 class Solution(NamedTuple):
@@ -59,3 +69,84 @@ def _row(chat: Chat, solution: Solution) -> Row:
     if not solution.steps:
         raise InputError("a solution without steps: split its text, for example with burnish.core.process.split_steps")
     return encode(chat, solution.rated([0.0] * len(solution.steps)))[0]
+
+
+# --- a stage -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """``solutions`` to each of ``prompts`` problems, cut after ``separator``; ``samples`` continuations of each step."""
+
+    prompts: int = 200
+    solutions: int = 4
+    samples: int = 8
+    separator: str = "\n"
+    label: Label = hard
+    sampling: Sampling = field(default_factory=Sampling)
+    engine: Engine = field(default_factory=Engine)
+
+    def __post_init__(self) -> None:
+        if min(self.prompts, self.solutions, self.samples) < 1 or not self.separator:
+            raise ValueError("prompts, solutions and samples are at least 1, and the separator is no empty text")
+
+
+@dataclass(frozen=True)
+class Rated(DataFile[Comparison]):
+    """The solutions that :func:`rate` wrote."""
+
+    @staticmethod
+    def read(path: Path) -> tuple[Comparison, ...]:
+        """The solutions of the file as it is now."""
+        return tuple(
+            Solution(Example(tuple(row["prompt"])), tuple(row["steps"])).rated(row["ratings"], row["label"])
+            for row in load_rows(path)
+        )
+
+
+def rate(stage: Stage, model: Path, task: Measured, *, cfg: Rollouts) -> Path:
+    """A stage: the model's own solutions to problems of the task, their steps rated by its rollouts: a file for :class:`Rated`.
+
+    Solutions that were cut off are left out. Raises InputError where all are right or all wrong: such labels teach nothing.
+    """
+    engine = replace(stage.decide("engine", cfg.engine.resolved), adapter=None)
+    policy = LocalModel(Path(model), engine)
+    sampler, chat = LocalSampler(policy), policy.chat
+    examples = [task[i] for i in range(min(cfg.prompts, len(task))) for _ in range(cfg.solutions)]
+    requests = [
+        Request(chat.encode_prompt(example.messages), keys.derive(stage.seed, "solution", number), cfg.sampling)
+        for number, example in enumerate(examples)
+    ]
+    stage.view.say(f"{stage.name}: {len(requests)} solutions, then {cfg.samples} continuations of each of their steps")
+    done = sorted(sampler.sample(requests), key=lambda c: c.index)
+    found = [
+        (e, split_steps(c.text, cfg.separator)) for e, c in zip(examples, done, strict=True) if c.finish != "length"
+    ]
+    solutions = [Solution(example, steps) for example, steps in found if steps]
+    grading, key = Grading(task, task.reward, cfg.sampling), keys.derive(stage.seed, "rollouts")
+    rated = label_steps(sampler, chat, grading, solutions, samples=cfg.samples, key=key, label=cfg.label)
+    _tell(stage, rated, cut=len(requests) - len(rated))
+    path = stage.directory / "rated.jsonl"
+    files.write_text(path, "".join(json.dumps(_record(item)) + "\n" for item in rated))
+    return path
+
+
+def _tell(stage: Stage, rated: Sequence[Comparison], cut: int) -> None:
+    labels = [item.answers[0].label for item in rated]
+    if len(set(labels)) < 2:
+        what = "right" if labels and labels[0] else "wrong"
+        raise InputError(
+            f"of {len(rated)} whole solutions all are {what}, so that their steps cannot be told apart: choose other "
+            "problems (task), another policy, more of them (labels.prompts), or a higher labels.sampling.max_tokens"
+        )
+    steps = [step.rating or 0 for item in rated for step in item.answers[0].steps]
+    stage.view.say(
+        f"{len(rated)} solutions, {sum(label == 1 for label in labels)} of them right ({cut} cut off or empty, left out); "
+        f"{len(steps)} steps, {sum(rating < 0 for rating in steps)} of them wrong"
+    )
+
+
+def _record(item: Comparison) -> dict[str, object]:
+    answer = item.answers[0]
+    steps, ratings = [s.text for s in answer.steps], [s.rating for s in answer.steps]
+    return {"prompt": list(item.prompt), "steps": steps, "ratings": ratings, "label": answer.label}

@@ -22,6 +22,9 @@ RECIPES = {
     "dpo": "burnish.recipes.dpo",
     "kto": "burnish.recipes.kto",
     "online-dpo": "burnish.recipes.online_dpo",
+    "reward-model": "burnish.recipes.reward_model",
+    "process-reward-model": "burnish.recipes.process_reward_model",
+    "distill": "burnish.recipes.distill",
     "merge": "burnish.recipes.merge",
     "maze": "burnish.recipes.maze",
     "maze-rl": "burnish.recipes.maze_rl",
@@ -47,7 +50,20 @@ def get(name: str) -> Recipe:
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     from burnish import config
-    from burnish.core import aggregate, algorithms, kl, levels, merging, method, online, preference, scores
+    from burnish.core import (
+        aggregate,
+        algorithms,
+        kl,
+        levels,
+        merging,
+        method,
+        online,
+        preference,
+        process,
+        ranking,
+        reward_models,
+        scores,
+    )  # fmt: skip
     from burnish.tasks import catalog as tasks
     from burnish.tasks.checks import Generated
 
@@ -55,6 +71,9 @@ def get(name: str) -> Recipe:
     config.named(method.Method, online.get)
     config.named(preference.Preference, preference.get)
     config.named(merging.Merge, merging.get)
+    config.named(online.OnPolicyDistillation, online.get)
+    config.named(reward_models.JudgeLoss, reward_models.get, reward_models.CLASSES)
+    config.named(ranking.Penalty, ranking.penalty, ranking.PENALTIES)
     config.named(Generated, tasks.get, tasks.CLASSES)
     config.functions(aggregate.Aggregate, "aggregate", aggregate)
     config.functions(kl.Estimator, "estimator", kl)
@@ -64,6 +83,7 @@ def get(name: str) -> Recipe:
     config.functions(scores.Reduce, "reduce", scores)
     config.functions(scores.Slope, "slope", scores)
     config.functions(preference.Trust, "trust", preference)
+    config.functions(process.Label, "label", process)
     return cast("Recipe", importlib.import_module(RECIPES[name]))
 
 

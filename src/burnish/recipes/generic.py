@@ -6,9 +6,14 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
+from burnish.core.ranking import SCORE
 from burnish.data.kinds import RECIPES, Kind, kind
 from burnish.data.rows import load_rows
+from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
+from burnish.loops.reward_model import RewardModel, loaded
+from burnish.rewards.base import Composable
+from burnish.rewards.function import load_function
 
 
 def kind_for(recipe: str, path: str) -> Kind:
@@ -26,6 +31,20 @@ def kind_for(recipe: str, path: str) -> Kind:
             f"{' or '.join(others)} (burnish data FILE says what is in a file)."
         )
     return found
+
+
+def given_reward(reward: str, reward_model: str) -> Composable | None:
+    """The function ``file.py:name`` or the trained reward model that the user gave; None for neither.
+
+    Raises InputError for both, and, before anything is sampled, where the one cannot be imported or the other loaded.
+    """
+    if reward and reward_model:
+        raise InputError("both reward and reward_model are given: one of them judges; leave the other out")
+    if not reward_model:
+        return load_function(reward) if reward else None
+    model = RewardModel(resolve(reward_model))
+    loaded(model.model, model.engine, SCORE, "last")
+    return model
 
 
 def context_length(model: Path) -> int:

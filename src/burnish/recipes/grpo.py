@@ -5,8 +5,9 @@
 
 ``data`` is a JSONL, JSON or Parquet file with a ``prompt`` (text or messages) and any other columns, which reach the
 reward function by name: ``score(completion, answer, **columns)`` gives a number or a dict of named parts. Without
-``reward``, the reply has to give the column ``answer`` exactly. ``task`` takes the place of the file; ``reward`` then
-replaces the task's own. ``algo`` is any algorithm of ``burnish list``, by name.
+``reward``, the reply has to give the column ``answer`` exactly. ``reward_model``, a directory that the recipe
+``reward-model`` made, takes the place of ``reward``. ``task`` takes the place of the file; a reward then replaces the task's
+own. ``algo`` is any algorithm of ``burnish list``, by name.
 
 ``heldout`` is a file of the same form, or the number of rows to keep apart; by default that is a tenth, at most 200
 rows. Up to ``eval_n`` held-out prompts are measured before and after, with the sampling settings of training. A named
@@ -39,9 +40,8 @@ from burnish.loops.commentate import Grading
 from burnish.loops.evaluate import EvalConfig, Measured, evaluate
 from burnish.loops.fixed import Data
 from burnish.loops.rl import RLConfig, rl
-from burnish.recipes.generic import context_length
+from burnish.recipes.generic import context_length, given_reward
 from burnish.rewards.base import Composable
-from burnish.rewards.function import load_function
 from burnish.run import Artifact, Run
 from burnish.tasks.checks import Generated
 from burnish.tasks.userdata import UserTask, parts
@@ -50,13 +50,15 @@ from burnish.types import Example, Sampling
 
 @dataclass(frozen=True)
 class Grpo:
-    """Prompts from a ``data`` file or a ``task``; ``reward`` is ``file.py:function``. See the recipe for the rest."""
+    """Prompts from a ``data`` file or a ``task``. ``reward`` is ``file.py:function``, ``reward_model`` a directory. The rest is
+    described in the recipe."""
 
     model: str
     rl: RLConfig
     data: str = ""
     task: Generated | None = None
     reward: str = ""
+    reward_model: str = ""
     algo: Algorithm = GRPO
     heldout: int | str | None = None
     eval_n: int = 200
@@ -71,7 +73,7 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
 
     ``critic`` and ``pretraining`` are what some algorithms need besides (see :func:`burnish.loops.rl.rl`).
     """
-    reward = load_function(s.reward) if s.reward else None
+    reward = given_reward(s.reward, s.reward_model)
     prompts, during, test = tasks(s, reward)
     base = resolve(s.model)
     for part in (prompts, test):
@@ -123,7 +125,7 @@ def tasks(s: Prompts, reward: Composable | None) -> tuple[Measured, Measured | N
 
 def grading(s: Grpo) -> Grading:
     """How the run judges its completions, for whoever looks at them later. Raises InputError where its files are gone."""
-    reward = load_function(s.reward) if s.reward else None
+    reward = given_reward(s.reward, s.reward_model)
     train, _, _ = tasks(s, reward)
     return Grading(train, reward or train.reward, s.rl.sampling, reward_kl=s.algo.reward_kl is not None)
 

@@ -27,7 +27,6 @@ from pathlib import Path
 
 from burnish.core.method import Method
 from burnish.core.online import ONLINE_DPO
-from burnish.core.ranking import SCORE
 from burnish.engines.local import Engine
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import Schedule
@@ -35,12 +34,10 @@ from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
 from burnish.loops.evaluate import EvalConfig, evaluate
-from burnish.loops.reward_model import RewardModel, loaded
 from burnish.loops.rl import RLConfig, rl
-from burnish.recipes.generic import kind_for
+from burnish.recipes.generic import given_reward, kind_for
 from burnish.recipes.grpo import check, tasks
 from burnish.rewards.base import Composable
-from burnish.rewards.function import load_function
 from burnish.run import Artifact, Run
 from burnish.tasks.checks import Generated
 from burnish.tasks.userdata import UserTask
@@ -100,13 +97,7 @@ def judge(s: OnlineDpo) -> Composable | None:
         raise InputError("this algorithm has a critic: take the recipe ppo, or choose algo=online_dpo")
     if s.rl.group < 2 and s.algo.rival is None:
         raise InputError(f"rl.group={s.rl.group}: two completions of a prompt at least are compared; set rl.group=2")
-    if s.reward and s.reward_model:
-        raise InputError("both reward and reward_model are given: one of them judges; leave the other out")
-    if s.reward_model:
-        model = RewardModel(resolve(s.reward_model))
-        loaded(model.model, model.engine, SCORE, "last")
-        return model
-    return load_function(s.reward) if s.reward else None
+    return given_reward(s.reward, s.reward_model)
 
 
 SCALES = {
