@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_the_report_has_every_part_and_repeats(nano: Path, other: Path, capsys: 
     for part in ("unshifted", "stylistic, of the shifted tokens", "KL(B || A)", "KL(A || B)", "2 to 4", "A would say"):
         assert part in text
     assert f"prompt: {PROMPTS[2]}" in text and f"prompt: {PROMPTS[3]}" not in text and "(the first 3 of 4)" in text
-    assert ("⟦" in text or "⟨" in text) and "of 4\n" in text
+    assert "of 4\n" in text and "⟦" in text.partition(f"prompt: {PROMPTS[0]}")[2]
     assert max(map(len, text.splitlines())) <= 120 + len(str(other))
     assert printed(capsys, str(nano), str(other), "-n", "4") == text
 
@@ -67,6 +68,12 @@ def test_json_and_out_say_the_same_and_out_has_every_token(
     each = saved.pop("prompts")
     assert saved == found
     assert [len(one[name]) for one in each for name in ("tokens", "ranks", "kl", "style")] == [6] * 8
+    for one, example in zip(each, found["examples"], strict=True):
+        pieces = [
+            one["text"][slice(*place)] for place, rank in zip(one["places"], one["ranks"], strict=True) if rank > 3
+        ]
+        assert "".join(re.findall(r"[⟦⟨](.*?)[⟧⟩]", example["marked"], re.DOTALL)) == "".join(pieces)
+        assert re.sub("[⟦⟨⟧⟩]", "", example["marked"]) == example["b"] == one["text"]
     kl = sum(x for one in each for x in one["kl"]) / 12
     assert found["kl"]["mean"] == pytest.approx(kl) and kl > 0
 

@@ -220,18 +220,18 @@ def _more(rows: Sequence[Any], shown: int) -> str:
 
 
 def _shares(report: dict[str, Any]) -> Table:
-    table = _grid("", "", "95% interval")
+    table = _grid("", "", "95% interval", "tokens")
     for name, title in TITLES.items():
-        table.add_row(title, *_cells(report[name]))
+        table.add_row(title, *_cells(report[name]), str(report[name]["n"]))
     return table
 
 
 def _places(stretches: Sequence[dict[str, Any]]) -> Table:
-    table = _grid("tokens", "shifted", "95% interval", "KL(B || A)", "95% interval")
+    table = _grid("place", "shifted", "95% interval", "KL(B || A)", "95% interval", "tokens")
     for each in stretches:
         first, last = each["first"], each["last"]
         name = f"{first}" if first == last else f"{first} to {last}"
-        table.add_row(name, *_cells(each["shifted"]), *_cells(each["kl"]))
+        table.add_row(name, *_cells(each["shifted"]), *_cells(each["kl"]), str(each["kl"]["n"]))
     return table
 
 
@@ -262,7 +262,7 @@ def _grid(*columns: str) -> Table:
 
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for column in columns:
-        table.add_column(column, no_wrap=True, justify="right" if column == "times" else "left")
+        table.add_column(column, no_wrap=True, justify="right" if column in ("times", "tokens") else "left")
     return table
 
 
