@@ -14,13 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-
-REASON = "these tests compare with TRL 1.16, which is not installed here: run `make test-agreement`"
-
-if not pytest.importorskip("trl", reason=REASON).__version__.startswith("1.16."):
-    pytest.skip(REASON, allow_module_level=True)
-
-from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from burnish.data.units import Unit, encode
@@ -28,6 +22,11 @@ from burnish.engines.local import Engine, LocalModel
 from burnish.engines.reference import Reference
 from burnish.loops.fixed import prepared
 from burnish.types import Answer, Batch, Comparison, Head, Loss, Message, needs_of
+
+REASON = "these tests compare with TRL 1.16, which is not installed here: run `make test-agreement`"
+
+if not pytest.importorskip("trl", reason=REASON).__version__.startswith("1.16."):
+    pytest.skip(REASON, allow_module_level=True)
 
 TOLERANCE = 1e-5
 ENGINE = Engine(dtype="float32", device="cpu")
@@ -165,9 +164,23 @@ def settings(config: type, out: Path, **chosen: Any) -> Any:
 
 
 def dataset(found: Sequence[Mapping[str, Any]]) -> Any:
+    from datasets import Dataset
+
     return Dataset.from_list([dict(row) for row in found])
 
 
 def whole_batch(trainer: Any) -> dict[str, Any]:
     """All of the trainer's data as its own collator makes one batch of it."""
     return dict(trainer.data_collator([trainer.train_dataset[i] for i in range(len(trainer.train_dataset))]))
+
+
+def samples(batch: Batch) -> dict[str, Tensor]:
+    """Prompts and completions as TRL lays out what was sampled: prompts padded on the left, completions on the right."""
+    flipped = [prompt.flip(0) for prompt in batch.prompts]
+    ones = [torch.ones_like(prompt) for prompt in flipped]
+    return {
+        "prompt_ids": pad_sequence(flipped, batch_first=True).flip(1),
+        "prompt_mask": pad_sequence(ones, batch_first=True).flip(1),
+        "completion_ids": batch.tokens,
+        "completion_mask": (torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]).long(),
+    }

@@ -42,11 +42,13 @@ from burnish.core.preference import (
     WPO,
     Preference,
 )
-from burnish.core.scores import LogOdds, LogProb, LogRatio, Score, average, content
+from burnish.core.scores import LogOdds, LogProb, LogRatio, average, content
 from burnish.data.units import Row, Unit, collate
+from burnish.engines.local import LocalModel
 from burnish.types import Batch, Outputs
 from tests.agreement.peers import (
     PAIRS,
+    Found,
     Models,
     assert_agree,
     by_burnish,
@@ -105,21 +107,21 @@ WITH_REFERENCE: dict[str, tuple[Preference, dict[str, Any]]] = {
 }
 
 
-def with_reference(models: Models) -> tuple[Any, Batch]:
+def with_reference(models: Models) -> tuple[LocalModel, Batch]:
     model = models.burnish()
     return model, models.with_reference(model, collate(encoded(model)))
+
+
+def ours(models: Models, loss: Preference) -> Found:
+    model, batch = with_reference(models)
+    return by_burnish(model, loss, batch)
 
 
 @pytest.mark.parametrize("name", WITH_REFERENCE)
 def test_losses_with_a_reference(name: str, models: Models, tmp_path: Path) -> None:
     loss, chosen = WITH_REFERENCE[name]
     trainer = dpo_trainer(models, tmp_path, **chosen)
-    assert_agree(by_burnish(*_at(loss, models)), by_trl(trainer, whole_batch(trainer)))
-
-
-def _at(loss: Preference, models: Models) -> tuple[Any, Preference, Batch]:
-    model, batch = with_reference(models)
-    return model, loss, batch
+    assert_agree(ours(models, loss), by_trl(trainer, whole_batch(trainer)))
 
 
 def test_the_tokens_are_the_same(models: Models, tmp_path: Path) -> None:
@@ -133,10 +135,13 @@ def test_the_tokens_are_the_same(models: Models, tmp_path: Path) -> None:
 def test_the_batch_tells_the_losses_apart(models: Models) -> None:
     """Scores are nats apart, both signs of margin occur, and sorting changes the pairs."""
     model, batch = with_reference(models)
+    assert batch.ref_logprobs is not None
     ratio = torch.where(batch.mask, model.forward(batch).logprobs - batch.ref_logprobs, 0.0).sum(1)
     margin = ratio[0::2] - ratio[1::2]
     assert margin.max() > 1 and margin.min() < -1
-    found = {name: by_burnish(model, loss, batch) for name, loss in (("dpo", DPO), ("aot", AOT), ("side", AOT_UNPAIRED))}
+    found = {
+        name: by_burnish(model, loss, batch) for name, loss in (("dpo", DPO), ("aot", AOT), ("side", AOT_UNPAIRED))
+    }
     assert distance(found["aot"], found["dpo"]) > 1e-2
     assert distance(found["side"], found["dpo"]) > 1e-2
 
@@ -155,16 +160,16 @@ class Unshifted(Classify):
 def test_ipo_differs_by_lengths(models: Models, tmp_path: Path) -> None:
     """The paper's h is of whole answers, TRL's of means over tokens."""
     trainer = dpo_trainer(models, tmp_path, loss_type="ipo", beta=0.1)
-    assert distance(by_burnish(*_at(IPO, models)), by_trl(trainer, whole_batch(trainer))) > 0.1
+    assert distance(ours(models, IPO), by_trl(trainer, whole_batch(trainer))) > 0.1
 
 
 def test_bco_pair_is_bco_without_its_shift(models: Models, tmp_path: Path) -> None:
     """And a sum over the pair where Burnish has the mean over answers."""
     trainer = dpo_trainer(models, tmp_path, loss_type="bco_pair", beta=0.1)
     theirs = by_trl(trainer, whole_batch(trainer))
-    assert_agree(by_burnish(*_at(Preference(LogRatio(0.1), Unshifted(), coef=2.0), models)), theirs)
+    assert_agree(ours(models, Preference(LogRatio(0.1), Unshifted(), coef=2.0)), theirs)
     shifted = replace(BCO, score=LogRatio(0.1), coef=2.0)
-    assert distance(by_burnish(*_at(shifted, models)), theirs) > 1e-3
+    assert distance(ours(models, shifted), theirs) > 1e-3
 
 
 def aligned(outputs: Outputs, batch: Batch) -> Tensor:
@@ -209,8 +214,6 @@ def orpo_trainer(models: Models, out: Path, **chosen: Any) -> Any:
         train_dataset=dataset([pair.for_trl() for pair in PAIRS]),
         processing_class=tokenizer(models.policy),
     )
-
-
 
 
 WITHOUT_REFERENCE: dict[str, tuple[Preference, dict[str, Any]]] = {

@@ -1,4 +1,9 @@
-"""Losses of reward models against RewardTrainer of TRL: value and gradient of all weights and of the head."""
+"""Losses of reward models against RewardTrainer of TRL: value and gradient of all weights and of the head.
+
+The two read the score one token apart. Burnish reads it in front of the token that ends the answer, as a critic would say
+the value of the last choice. TRL reads it at the last token that is not padding: behind the one that ends the answer, or in
+front of it where that token pads too, which it does if the tokenizer has none for padding.
+"""
 
 from __future__ import annotations
 
@@ -63,19 +68,20 @@ LOSSES: dict[str, tuple[RewardLoss, bool, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_of_reward_models(name: str, models: Models, tmp_path: Path) -> None:
+def test_losses_where_the_end_pads(name: str, models: Models, tmp_path: Path) -> None:
     loss, margin, chosen = LOSSES[name]
     model = models.burnish(HEADS)
-    trainer = reward_trainer(models, model, tmp_path, margin=margin, ends_pad=False, **chosen)
+    trainer = reward_trainer(models, model, tmp_path, margin=margin, ends_pad=True, **chosen)
     assert_agree(by_burnish(model, loss, collate(encoded(model))), by_trl(trainer, whole_batch(trainer)))
 
 
-def test_where_the_end_pads_the_score_is_read_before_it(models: Models, tmp_path: Path) -> None:
-    """The classifier takes the last token that is not padding: with one token for both, the one before the end."""
+def test_with_a_token_for_padding_the_score_is_read_behind_the_end(models: Models, tmp_path: Path) -> None:
     model = models.burnish(HEADS)
-    trainer = reward_trainer(models, model, tmp_path, margin=False, ends_pad=True)
+    trainer = reward_trainer(models, model, tmp_path, margin=False, ends_pad=False)
     theirs = by_trl(trainer, whole_batch(trainer))
     units = encoded(model)
-    cut = [tuple(replace(row, tokens=row.tokens[:-1], mask=row.mask[:-1], content=()) for row in unit) for unit in units]
-    assert_agree(by_burnish(model, BRADLEY_TERRY, collate(cut)), theirs)
+    longer = [
+        tuple(replace(row, tokens=(*row.tokens, 0), mask=(*row.mask, True), content=()) for row in u) for u in units
+    ]
+    assert_agree(by_burnish(model, BRADLEY_TERRY, collate(longer)), theirs)
     assert distance(by_burnish(model, BRADLEY_TERRY, collate(units)), theirs) > 0.1

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from burnish.core.distil import FORWARD_KL, JSD, REVERSE_KL, Distil
 from burnish.core.losses import NLL
-from burnish.data.units import Unit, collate, encode, supervised
+from burnish.data.units import collate, encode, supervised
 from burnish.engines.local import LocalModel
 from burnish.engines.nano import CHAT_TEMPLATE
 from burnish.types import Batch, Example, Message
@@ -27,6 +24,7 @@ from tests.agreement.peers import (
     dataset,
     network,
     said,
+    samples,
     settings,
     tokenizer,
     whole_batch,
@@ -35,9 +33,15 @@ from tests.agreement.peers import (
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 DIALOGUES: tuple[tuple[Message, ...], ...] = (
-    (said("system", "Be brief."), said("user", "Hi"), said("assistant", "Hello."), said("user", "2+2?"), said("assistant", "4")),
+    (
+        said("system", "Be brief."),
+        said("user", "Hi"),
+        said("assistant", "Hello."),
+        said("user", "2 + 2?"),
+        said("assistant", "4"),
+    ),
     (said("user", "Name a colour."), said("assistant", "blue, I think")),
-)  # fmt: skip
+)
 
 GENERATED = (
     "{% for message in messages %}<|{{ message['role'] }}|>{% if message['role'] == 'assistant' %}{% generation %}"
@@ -63,10 +67,6 @@ def sft_trainer(models: Models, out: Path, rows: list[dict[str, Any]], **chosen:
     )
 
 
-def assert_fine_tuned_alike(models: Models, trainer: Any, units: list[Unit], model: LocalModel) -> None:
-    assert_agree(by_burnish(model, NLL(), collate(units)), by_trl(trainer, whole_batch(trainer)))
-
-
 def test_the_marked_template_renders_the_same(models: Models) -> None:
     words = tokenizer(models.policy)
     for dialogue in DIALOGUES:
@@ -81,14 +81,16 @@ def test_assistant_messages_only(models: Models, tmp_path: Path) -> None:
     model = models.burnish()
     rows = [{"messages": list(dialogue)} for dialogue in DIALOGUES]
     trainer = sft_trainer(models, tmp_path, rows, assistant_only_loss=True)
-    assert_fine_tuned_alike(models, trainer, [encode(model.chat, Example(d)) for d in DIALOGUES], model)
+    units = [encode(model.chat, Example(dialogue)) for dialogue in DIALOGUES]
+    assert_agree(by_burnish(model, NLL(), collate(units)), by_trl(trainer, whole_batch(trainer)))
 
 
 def test_completion_only(models: Models, tmp_path: Path) -> None:
     model = models.burnish()
     rows = [{"prompt": list(dialogue[:-1]), "completion": [dialogue[-1]]} for dialogue in DIALOGUES]
     units = [encode(model.chat, Example(dialogue), last_only=True) for dialogue in DIALOGUES]
-    assert_fine_tuned_alike(models, sft_trainer(models, tmp_path, rows), units, model)
+    trainer = sft_trainer(models, tmp_path, rows)
+    assert_agree(by_burnish(model, NLL(), collate(units)), by_trl(trainer, whole_batch(trainer)))
 
 
 def test_every_token(models: Models, tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_every_token(models: Models, tmp_path: Path) -> None:
     texts = [model.chat.encode_dialogue(dialogue)[0] for dialogue in DIALOGUES]
     trainer = sft_trainer(models, tmp_path, [{"messages": list(dialogue)} for dialogue in DIALOGUES])
     units = [supervised(tokens, [True] * len(tokens)) for tokens in texts]
-    assert_fine_tuned_alike(models, trainer, units, model)
+    assert_agree(by_burnish(model, NLL(), collate(units)), by_trl(trainer, whole_batch(trainer)))
 
 
 # --- distillation --------------------------------------------------------------------------------
@@ -113,23 +115,21 @@ def taught(models: Models) -> tuple[LocalModel, Batch]:
 
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_distillation_on_given_text(name: str, models: Models, tmp_path: Path) -> None:
+    """GKDTrainer's temperature is that of its samples alone; the distributions it compares are at 1."""
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
     loss = DIVERGENCES[name]
     trainer = GKDTrainer(
         model=network(models.policy),
         teacher_model=network(models.other),
-        args=settings(GKDConfig, tmp_path, beta=loss.beta, lmbda=0.0, temperature=1.0),
+        args=settings(GKDConfig, tmp_path, beta=loss.beta, lmbda=0.0, temperature=0.7),
         train_dataset=dataset(
             [{"messages": [said("user", pair.prompt), said("assistant", pair.chosen)]} for pair in PAIRS]
         ),
         processing_class=tokenizer(models.policy),
     )
-    assert_agree(by_burnish(*_with(loss, *taught(models))), by_trl(trainer, whole_batch(trainer)))
-
-
-def _with(loss: Distil, model: LocalModel, batch: Batch) -> tuple[LocalModel, Distil, Batch]:
-    return model, loss, batch
+    model, batch = taught(models)
+    assert_agree(by_burnish(model, loss, batch), by_trl(trainer, whole_batch(trainer)))
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
@@ -146,17 +146,5 @@ def test_distillation_on_samples_at_a_temperature(name: str, models: Models, tmp
         processing_class=tokenizer(models.policy),
     )
     model, batch = taught(models)
-    theirs = by_trl(trainer, columns(batch))
+    theirs = by_trl(trainer, samples(batch))
     assert_agree(by_burnish(model, loss, replace(batch, temperature=temperature)), theirs)
-
-
-def columns(batch: Batch) -> dict[str, Tensor]:
-    """The batch as TRL lays out samples: prompts padded on the left, completions on the right."""
-    flipped = [prompt.flip(0) for prompt in batch.prompts]
-    ones = [torch.ones_like(prompt) for prompt in flipped]
-    return {
-        "prompt_ids": pad_sequence(flipped, batch_first=True).flip(1),
-        "prompt_mask": pad_sequence(ones, batch_first=True).flip(1),
-        "completion_ids": batch.tokens,
-        "completion_mask": (torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]).long(),
-    }
