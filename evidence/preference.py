@@ -157,9 +157,9 @@ class Losses(Experiment):
                     f"Win rate: one completion of each of {HELDOUT} unseen questions against one of the model before "
                     "training, by the planted truth, ties half. Chosen and rejected: the change of the log-probability of the "
                     "better and the worse answer of unseen pairs, in nats an answer. Length: the change in tokens. About "
-                    f"{count} pairs to train on. Means over seeds with 95% t-intervals. Needs: r the log-probs of a reference (asked once, then "
-                    "on disk), l labels of single answers, m answers to other prompts, s scores, b statistics of the batch "
-                    "(one more forward pass). GB: peak of the process."
+                    f"{count} pairs to train on. Means over seeds with 95% t-intervals. Needs: r the log-probs of a reference "
+                    "(asked once, then on disk), l labels of single answers, m answers to other prompts, s scores, b "
+                    "statistics of the batch (one more forward pass). GB: peak of the process."
                 ),
                 *_checks(results),
             ]
