@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from burnish.data.datasets import examples, prompt_of, texts
+from burnish.data.datasets import Texts, examples, prompt_of, texts
 from burnish.errors import InputError
 from burnish.types import Answer, Comparison, Example
 
@@ -82,3 +83,12 @@ def test_other_kinds_and_other_shapes() -> None:
         examples([{"prompt": "Hi", "completion": [USER]}])
     with pytest.raises(InputError, match="row 2: column 'text' is empty"):
         texts([{"text": "a"}, {"text": " "}])
+
+
+def test_texts_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "one"}\n{"text": "two", "source": "web"}\n')
+    assert list(Texts(path)) == ["one", "two"] and Texts(path) == Texts(str(path))
+    path.write_text('{"text": "one"}\n{"text": ""}\n')
+    with pytest.raises(InputError, match=r"t\.jsonl: row 2: column 'text' is empty"):
+        len(Texts(path))

@@ -61,7 +61,7 @@ def test_every_kind_has_a_file_columns_and_a_reader() -> None:
     assert set(FILES.values()) == set(COLUMNS) == set(get_args(Kind))
     assert {*COMPARED, *DIALOGUES, "language-modelling"} == set(COLUMNS)
     assert set(READERS) == set(COMPARED)
-    assert set(RECIPES) == set(COLUMNS) - {"language-modelling"}
+    assert set(RECIPES) == set(COLUMNS)
 
 
 @pytest.mark.parametrize(

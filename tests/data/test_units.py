@@ -111,3 +111,15 @@ def test_mismatched_units_have_the_answer_to_another_prompt() -> None:
 def test_no_answer_is_an_error(chat: Chat) -> None:
     with pytest.raises(InputError, match="without an answer"):
         units.encode(chat, Comparison((user("x"),), ()))
+
+
+def test_a_text_is_cut_into_windows_that_predict_every_token_once(chat: Chat) -> None:
+    text = "Once there was a number, and it grew."
+    tokens = [*chat.tokenizer(text)["input_ids"], chat.tokenizer.eos_token_id]
+    for length in (2, 3, 7, len(tokens) - 1, len(tokens), 500):
+        rows = [row for unit in units.windows(chat, text, length) for row in unit]
+        assert [token for row in rows for token in row.tokens] == tokens[1:], "each after the first, once, in order"
+        assert all(len(row) <= length and len(row.prompt) == 1 and all(row.mask) for row in rows)
+        assert [row.prompt[0] for row in rows] == [tokens[0], *(row.tokens[-1] for row in rows[:-1])]
+    with pytest.raises(InputError, match="windows of 1 tokens predict nothing"):
+        units.windows(chat, text, 1)

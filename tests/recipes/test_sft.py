@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from burnish import cli
 from burnish.errors import InputError
 from burnish.recipes.sft import SCALES, Sft, change_interval, main
 
@@ -34,6 +36,26 @@ def test_data_is_asked_for_first() -> None:
     run: Any = None
     with pytest.raises(InputError, match="add data=FILE"):
         main(run, Sft(model="no such model", fit=SCALES["tiny"].fit))
+
+
+def test_the_recipe_for_other_data_is_named(tmp_path: Path) -> None:
+    run: Any = None
+    data = tmp_path / "d.jsonl"
+    data.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    with pytest.raises(
+        InputError, match=r"d\.jsonl has data of kind 'preference', and sft trains on .* recipe dpo or kto"
+    ):
+        main(run, Sft(model="no such model", fit=SCALES["tiny"].fit, data=str(data)))
+
+
+def test_pretraining_text(nano: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "t.jsonl", tmp_path / "run"
+    data.write_text("".join(f'{{"text": "Story {i}. Once there was a number, and it grew."}}\n' for i in range(20)))
+    given = [f"model={nano}", f"data={data}", "fit.max_length=16", "fit.steps=4", "fit.engine.neftune=5", "--quiet"]
+    assert cli.main(["run", "sft", "--scale", "tiny", "--out", str(out), *given]) == 0
+    measured = json.loads((out / "summary.json").read_text())["1-sft"]["nll"]
+    assert measured["n"] > 2, "windows of the two held-out texts"
+    assert measured["after"] < measured["before"] - 0.2
 
 
 def test_three_scales() -> None:

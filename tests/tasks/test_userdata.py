@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from burnish.data.datasets import Dataset
+from burnish.data.comparisons import Comparisons
+from burnish.data.datasets import Dataset, Texts
 from burnish.data.overlap import overlap
 from burnish.errors import InputError
 from burnish.rewards.function import load_function
@@ -51,11 +52,11 @@ def test_a_tenth_is_held_out_by_default(tmp_path: Path, rows: int, count: int) -
     assert (len(train), len(heldout) if heldout else 0) == (rows - count, count)
 
 
-def test_a_prompt_that_occurs_twice_is_never_held_out(tmp_path: Path) -> None:
-    rows = [{"prompt": "twice"}, {"prompt": " Twice "}] * 10 + [{"prompt": f"Q{i}"} for i in range(20)]
-    train, heldout = parts(Part, write(tmp_path / "a.jsonl", rows), 20)
-    assert heldout is not None and 0 < len(heldout) < 20
-    assert len(train) + len(heldout) == 40
+def test_all_rows_of_a_prompt_are_held_out_or_none(tmp_path: Path) -> None:
+    rows = [{"prompt": "often"}, {"prompt": " Often "}] * 10 + [{"prompt": f"Q{i // 2}"} for i in range(40)]
+    train, heldout = parts(Part, write(tmp_path / "a.jsonl", rows), 15)
+    assert heldout is not None and len(heldout) == 14, "whole prompts of two rows each; the one with 20 is too large"
+    assert len(train) + len(heldout) == 60 and set(train.rows).isdisjoint(heldout.rows)
     assert overlap(train, heldout) == []
     same = write(tmp_path / "b.jsonl", [{"prompt": "one"}] * 20)
     with pytest.raises(InputError, match=r"its prompts occur several times: .*heldout=0"):
@@ -70,6 +71,20 @@ def test_a_heldout_file_must_not_share_prompts(questions: str, tmp_path: Path) -
     leaking = write(tmp_path / "l.jsonl", [{"prompt": "New?"}, {"prompt": "what is  3?"}])
     with pytest.raises(InputError, match="1 of 2 held-out prompts also occur in the training data"):
         parts(UserTask, questions, leaking)
+
+
+def test_comparisons_and_texts_are_split_too(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"Q{i}", "chosen": "a", "rejected": "b"} for i in range(20)]
+    train, heldout = parts(Part, write(tmp_path / "p.jsonl", pairs), None, Comparisons)
+    assert heldout is not None and (len(train), len(heldout)) == (18, 2)
+    assert {item.prompt[0]["content"] for item in (train[0], heldout[0])} == {
+        f"Q{part.rows[0] - 1}" for part in (train, heldout)
+    }
+    texts = [{"text": f"Story {i}"} for i in range(20)] + [{"text": " story  3"}]
+    train, heldout = parts(Part, write(tmp_path / "t.jsonl", texts), 4, Texts)
+    assert heldout is not None and len(heldout) == 4 and overlap(train, heldout) == []
+    with pytest.raises(InputError, match=r"1 of 1 held-out texts also occur in the training data, .*'story 3'"):
+        parts(Part, str(tmp_path / "t.jsonl"), write(tmp_path / "h.jsonl", [{"text": "story 3"}]), Texts)
 
 
 @pytest.mark.parametrize(("heldout", "message"), [(40, "leaves none to train on"), (-1, "number of rows")])

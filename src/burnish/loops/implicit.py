@@ -187,7 +187,8 @@ def learned(run: Run, before: dict[str, Any], after: dict[str, Any], *, stage: s
             was, change = "no preference", ""
         table.add_row(names[name], was, _shown(value["after"], digits), change)
     run.view.say(table)
-    run.view.say(_length(after["report"]["length"]))
+    for line in _length(after["report"]["length"]):
+        run.view.say(line)
 
 
 def _undecided(result: dict[str, Any]) -> bool:
@@ -200,12 +201,15 @@ def _shown(value: dict[str, float], digits: int, name: str = "mean", sign: str =
     return f"{mean} [{low}, {high}]"
 
 
-def _length(found: dict[str, Any]) -> str:
-    """One line on the reward and the length of answers, after training."""
-    r = found["within"] if found["longer"] else found["characters"]
-    where = " to the same prompt" if found["longer"] else ""
-    line = f"reward and length of answers{where}: r = {r['r']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]"
-    if not found["longer"]:
-        return line
-    model, labels = found["longer"]["model"]["mean"], found["longer"]["labels"]["mean"]
-    return f"{line}\nthe longer of two answers is preferred in {model:.0%} of pairs, and the better one in {labels:.0%}"
+def _length(found: dict[str, Any]) -> list[str]:
+    """What reward and length of answers have to do with each other after training, where there are enough to say."""
+    r, lines = found["within"] if found["longer"] else found["characters"], []
+    if r is not None:
+        where = " to the same prompt" if found["longer"] else ""
+        lines.append(f"reward and length of answers{where}: r = {r['r']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]")
+    if found["longer"]:
+        model, labels = (found["longer"][who]["mean"] for who in ("model", "labels"))
+        lines.append(
+            f"the longer of two answers is preferred in {model:.0%} of pairs, and the better one in {labels:.0%}"
+        )
+    return lines
