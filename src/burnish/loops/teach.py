@@ -65,7 +65,7 @@ def write(stage: Stage, teacher: Path, prompts: Task, *, cfg: Lesson) -> Path:
             "texts.sampling.max_tokens"
         )
     if cut := len(done) - len(whole):
-        stage.view.say(f"{cut} of them were cut off or empty and are left out")
+        stage.view.say(f"left out, because they were cut off or are empty: {cut}")
     if stage.dry_run:
         for example, c in whole:
             stage.view.say(Text(f"  {example.messages[-1]['content']!r} -> {c.text!r}"))

@@ -63,7 +63,7 @@ def get(name: str) -> Recipe:
         ranking,
         reward_models,
         scores,
-    )  # fmt: skip
+    )
     from burnish.tasks import catalog as tasks
     from burnish.tasks.checks import Generated
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.table import Table
 from rich.text import Text
 
 from burnish.core.distil import TOP_K
@@ -213,40 +214,45 @@ def check(data: UserTask, student: Path, teacher: Path) -> None:
 
 def learned(run: Run, before: dict[str, Any], after: dict[str, Any], teacher: dict[str, Any]) -> None:
     """Print and record the distances per token and the accuracies before and after, and three of the student's texts."""
-    found: dict[str, Any] = {}
-    for name, what in (
-        ("kl", "from the teacher, on the student's own text (KL)"), ("nll", "of the teacher's texts (NLL)"),
-    ):  # fmt: skip
-        if name not in before:
-            continue
-        was, now = (per_token(side[name], side[f"{name}_tokens"]) for side in (before, after))
-        moved = change(*((side[name], side[f"{name}_tokens"]) for side in (before, after)))
-        found[name] = {"before": was, "after": now, "paired": moved}
-        run.view.say(
-            f"held out, {was['n']:.0f} rows, nats per token {what}: {shown(was)} before, {shown(now)} after, "
-            f"change {moved['mean']:+.3f} [{moved['low']:+.3f}, {moved['high']:+.3f}]"
-        )
+    found: dict[str, Any] = {name: _moved(name, before, after) for name in SAID if name in before}
     if "right" in before:
-        found |= _accuracy(run, before["right"], after["right"], teacher)
+        found |= _accuracy(before["right"], after["right"], teacher)
     run.summary({"3-distill": found})
+    table = Table(box=None, padding=(0, 2), title="\nheld out", title_justify="left")
+    for column in ("", "before", "after", "change on the same prompts", "the teacher's"):
+        table.add_column(column)
+    for name, value in found.items():
+        best = shown(value["teacher"]) if "teacher" in value else ""
+        table.add_row(
+            SAID.get(name, name), shown(value["before"]), shown(value["after"]), shown(value["paired"], "+"), best
+        )
+    run.view.say(table)
     for (prompt, old), (_, new) in zip(before.get("shown", ()), after.get("shown", ()), strict=True):
         run.view.say(Text(f"\n{prompt}", style="bold"))
         run.view.say(Text(f"  before  {old!r}\n  after   {new!r}"))
 
 
-def _accuracy(run: Run, before: dict[str, Any], after: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
+SAID = {
+    "kl": "KL per token, own text",
+    "nll": "NLL per token, teacher's text",
+}
+
+
+def _moved(name: str, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    old, new = ((side[name], side[f"{name}_tokens"]) for side in (before, after))
+    return {"before": per_token(*old), "after": per_token(*new), "paired": change(old, new)}
+
+
+def _accuracy(before: dict[str, Any], after: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
     name = next(iter(before["items"][0]["scores"][0]))
-    moved = paired(*([item["scores"][0][name] for item in side["items"]] for side in (before, after)))
+    old, new = ([item["scores"][0][name] for item in side["items"]] for side in (before, after))
+    moved = paired(old, new)
     was, now, best = (side["summary"][name] for side in (before, after, teacher))
-    run.view.say(
-        f"held out, {was['n']} prompts, {name}: {shown(was)} before, {shown(now)} after, change {moved['difference']:+.3f} "
-        f"[{moved['low']:+.3f}, {moved['high']:+.3f}]; the teacher {shown(best)}"
-    )
-    return {name: {"before": was, "after": now, "paired": moved, "teacher": best}}
+    return {name: {"before": was, "after": now, "paired": {**moved, "mean": moved["difference"]}, "teacher": best}}
 
 
-def shown(value: dict[str, float]) -> str:
-    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+def shown(value: dict[str, float], sign: str = "") -> str:
+    return f"{value['mean']:{sign}.3f} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
 
 
 _LAPTOP = Engine(adapter=LoRA(rank=16, alpha=32, layers=12))
