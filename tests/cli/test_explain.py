@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from burnish.cli import main
-from burnish.core import algorithms
+from burnish.core import algorithms, online, preference, reward_models
 from burnish.recipes.catalog import RECIPES
 from burnish.tasks.catalog import TASKS
+from burnish.types import needs_of
 
+TABLES = {
+    "algorithms": algorithms.table(),
+    "online_methods": online.table(),
+    "preference_losses": preference.table(),
+    "reward_model_losses": reward_models.table(),
+}
 Captured = pytest.CaptureFixture[str]
 
 
@@ -37,7 +45,9 @@ def test_list_names_everything(capsys: Captured) -> None:
         assert name in text
     found = json.loads(printed(capsys, "list", "--json"))
     assert found["recipes"].keys() == RECIPES.keys()
-    assert found["algorithms"].keys() == algorithms.table().keys()
+    for kind, table in TABLES.items():
+        assert list(found[kind]) == list(table), "in the order of the file"
+        assert all(name in text for name in table)
 
 
 @pytest.mark.parametrize("name", sorted(algorithms.table()))
@@ -54,6 +64,38 @@ def test_an_algorithm_has_its_equation_its_axes_and_its_numbers(name: str, capsy
     alone = {"trpo", "reinforce", "remax", "reinforce_pp", "a2c", "ppo", "ppo_ptx", "vapo", "apa"}
     assert ("one or more of each prompt" in text) is (name in alone)
     assert max(map(len, text.partition("--- the recipe")[0].splitlines())) <= 128
+
+
+@pytest.mark.parametrize("name", sorted(preference.table()))
+def test_a_preference_loss_has_its_equation_its_parts_and_what_it_needs(name: str, capsys: Captured) -> None:
+    text, loss = printed(capsys, "explain", name), preference.get(name)
+    assert preference.notes()[name].replace("``", "") in text and "<function" not in text and " object at " not in text
+    assert re.search(rf"^  link +{type(loss.link).__name__}\(", text, re.MULTILINE) and "push on" in text
+    assert ("frozen reference" in text) == loss.needs.reference
+    assert ("one more forward pass" in text) == loss.needs.statistics
+    assert ("an answer to another one" in text) == loss.needs.mismatched
+    assert (f"burnish run kto loss={name} " in text) == (name in ("kto", "bco", "aot_unpaired"))
+    assert ("give every answer" in text) == (name in ("rpo", "rpo_forward", "rpo_squared", "odpo"))
+
+
+@pytest.mark.parametrize("name", sorted(reward_models.table()))
+def test_a_reward_model_loss_has_its_equation_and_its_head(name: str, capsys: Captured) -> None:
+    text = printed(capsys, "explain", name)
+    assert (
+        reward_models.notes()[name].replace("``", "") in text and "<function" not in text and " object at " not in text
+    )
+    (head,) = needs_of(reward_models.get(name)).heads.items()
+    assert f"{head[0]}: {head[1].out} number" in text and "frozen reference" not in text
+    assert (f"burnish run process-reward-model loss={name} " in text) == (head[0] == "step")
+
+
+@pytest.mark.parametrize("name", sorted(online.table()))
+def test_an_online_method_has_its_equation_and_what_it_needs(name: str, capsys: Captured) -> None:
+    text, method = printed(capsys, "explain", name), online.get(name)
+    assert online.notes()[name].replace("``", "") in text and "<function" not in text
+    assert ("of a rival" in text) == (method.rival is not None)
+    assert ("frozen reference" in text, "a teacher" in text) == (method.needs_reference, method.needs_teacher)
+    assert max(map(len, text.splitlines())) <= 132
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -6,9 +6,10 @@ import inspect
 import json
 import re
 import textwrap
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,19 +19,45 @@ from burnish.errors import unknown
 if TYPE_CHECKING:
     from burnish.core.algorithms import Algorithm
 
+PLACES = {"last": "at the last token of an answer", "tokens": "at every token"}
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 WIDTH = 30  # of a setting's value in a table of scales
 LINE = 112  # of running text
 
 
+class Table(NamedTuple):
+    """A table of ``core``: what its entries are called together, {name: title}, and how they are used."""
+
+    plural: str
+    titles: Callable[[], dict[str, str]]
+    use: str
+
+
+TABLES = {
+    "algorithm": Table("algorithms", names.algorithms, "burnish run grpo algo=NAME, burnish run ppo algo=NAME"),
+    "online method": Table(
+        "online methods", names.online, "burnish run online-dpo algo=NAME; gkd: burnish run distill"
+    ),
+    "preference loss": Table(
+        "preference losses", names.preference, "burnish run dpo loss=NAME, burnish run kto loss=NAME"
+    ),
+    "reward-model loss": Table(
+        "reward-model losses",
+        names.reward_models,
+        "burnish run reward-model loss=NAME, burnish run process-reward-model loss=NAME",
+    ),
+}
+
+
 def list_all(*, as_json: Json = False) -> None:
-    """List recipes, algorithms, tasks and models."""
-    found = {"recipes": names.recipes(), "algorithms": names.algorithms()}
+    """List recipes, algorithms, losses, tasks and models."""
+    found = {"recipes": names.recipes(), **{table.plural: table.titles() for table in TABLES.values()}}
     plain = {"tasks": names.tasks(), "models": names.models()}
     if as_json:
-        print(json.dumps({**found, **plain}, indent=2))
+        keyed = {name.replace(" ", "_").replace("-", "_"): each for name, each in {**found, **plain}.items()}
+        print(json.dumps(keyed, indent=2))
         return
-    uses = {"recipes": "burnish run NAME", "algorithms": "burnish run grpo algo=NAME, burnish run ppo algo=NAME"}
+    uses = {"recipes": "burnish run NAME", **{table.plural: table.use for table in TABLES.values()}}
     for kind, titles in found.items():
         print(f"{kind}  ({uses[kind]})")
         width = max(map(len, titles))
@@ -39,17 +66,26 @@ def list_all(*, as_json: Json = False) -> None:
         print()
     print(f"tasks  (burnish run grpo task=NAME)\n  {', '.join(plain['tasks'])}\n")
     print(f"models  (model=NAME, or a directory, or a hub name)\n  {', '.join(plain['models'])}\n")
-    print("burnish explain NAME says more about a recipe, an algorithm or a task.")
+    print("burnish explain NAME says more about all but the models.")
 
 
 def explain(
     *,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, an algorithm or a task.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A recipe, an algorithm, a loss or a task.", show_default=False)
+    ],
 ) -> None:
-    """Explain a recipe, an algorithm or a task."""
-    known = {"algorithm": names.algorithms(), "recipe": names.recipes(), "task": names.tasks()}
-    show = {"algorithm": _algorithm, "recipe": _recipe, "task": _task}
-    spellings = {"algorithm": name.lower().replace("-", "_")}
+    """Explain a recipe, an algorithm, a loss or a task."""
+    known = {
+        **{kind: table.titles() for kind, table in TABLES.items()},
+        "recipe": names.recipes(),
+        "task": names.tasks(),
+    }
+    show = {
+        "algorithm": _algorithm, "online method": _online, "preference loss": _preference,
+        "reward-model loss": _reward_model, "recipe": _recipe, "task": _task,
+    }  # fmt: skip
+    spellings = dict.fromkeys(TABLES, name.lower().replace("-", "_"))
     kinds = [kind for kind in known if spellings.get(kind, name) in known[kind]]
     if not kinds:
         raise unknown("name", name, {each for some in known.values() for each in some})
@@ -89,16 +125,10 @@ def _algorithm(name: str) -> None:
 
     algo = algorithms.get(name)
     print(f"{_prose(algorithms.notes()[name])}\n")
-    print("made of:")
-    used = [f.name for f in fields(algo) if getattr(algo, f.name) != f.default]
-    _print_rows([(each, _shown(getattr(algo, each))) for each in used])
-    rest = f"at their defaults: {', '.join(f.name for f in fields(algo) if f.name not in used)}"
-    print(textwrap.fill(rest, LINE, initial_indent="  ", subsequent_indent="    "))
-    print("\nneeds:")
+    _made_of(algo)
+    print("needs:")
     _print_rows(_needs(algo))
-    print()
-    for line in example.lines(algo):
-        print(line)
+    _print_lines(example.lines(algo))
     recipe = "ppo" if algo.needs_critic else "grpo"
     print(f"\nUse it: burnish run {recipe} algo={name} ...    or in Python: burnish.core.algorithms.{name.upper()}")
 
@@ -123,6 +153,90 @@ def _needs(algo: Algorithm) -> list[tuple[str, ...]]:
     if algo.pretraining:
         rows.append(("text", "of the kind the policy was pretrained on"))
     return rows
+
+
+def _preference(name: str) -> None:
+    from burnish.cli import judged
+    from burnish.core import preference
+    from burnish.core.links import OfPairs
+
+    loss = preference.get(name)
+    print(f"{_prose(preference.notes()[name])}\n")
+    _made_of(loss)
+    print("needs:")
+    pairs = isinstance(loss.link, OfPairs)
+    rows: list[tuple[str, ...]] = [
+        ("answers", "two or more to a prompt, ranked" if pairs else "single ones, each good or bad; pairs will do")
+    ]
+    rows += [("data", _claim(judged.lack(loss)))] if judged.lack(loss) else []
+    rows.append(("networks", _networks(loss.needs.reference)))
+    if loss.needs.reference:
+        rows.append(("reference", "read once where it stays the same: its log-probs of the data are kept on disk"))
+    if loss.needs.statistics:
+        rows.append(("more work", "one more forward pass of each mini-batch, for numbers of all of it"))
+    if loss.needs.mismatched:
+        rows.append(("more rows", "for each element its prompt with an answer to another one, only read"))
+    _print_rows(rows)
+    _print_lines(judged.lines(loss))
+    recipe = "dpo" if pairs else "kto"
+    print(f"\nUse it: burnish run {recipe} loss={name} ...    or in Python: burnish.core.preference.{name.upper()}")
+
+
+def _reward_model(name: str) -> None:
+    from burnish.cli import judged
+    from burnish.core import reward_models
+    from burnish.core.process import STEP
+    from burnish.types import needs_of
+
+    loss = reward_models.get(name)
+    print(f"{_prose(reward_models.notes()[name])}\n")
+    _made_of(loss)
+    print("needs:")
+    heads = needs_of(loss).heads
+    rows: list[tuple[str, ...]] = [
+        ("head", f"{each}: {head.out} number{'s' * (head.out > 1)} {PLACES[head.at]}") for each, head in heads.items()
+    ]
+    rows += [("data", _claim(judged.lack(loss)))] if judged.lack(loss) else []
+    rows += [("networks", "1: the reward model, a language model of which that head is read and no log-prob")]
+    _print_rows(rows)
+    _print_lines(judged.lines(loss))
+    recipe = "process-reward-model" if STEP in heads else "reward-model"
+    print(f"\nUse it: burnish run {recipe} loss={name} ...    or in Python: burnish.core.reward_models.{name.upper()}")
+
+
+def _online(name: str) -> None:
+    from burnish.cli import judged
+    from burnish.core import online
+
+    method = online.get(name)
+    print(f"{_prose(online.notes()[name])}\n")
+    _made_of(method)
+    print("needs:")
+    share = method.rival
+    rival = "" if share is None else f", and as many of a rival: {_rival(share)}"
+    teacher = " + a teacher with the same tokenizer" * method.needs_teacher
+    rows = [
+        ("completions", f"{'one or more' if method.needs_teacher or share else 'two or more'} of each prompt{rival}")
+    ]
+    rows += [] if method.needs_teacher else [("reward", "one number for each, from a rule, a reward model or a judge")]
+    _print_rows([*rows, ("networks", _networks(method.needs_reference, teacher))])
+    _print_lines(judged.online(method))
+    use = "distill" if method.needs_teacher else f"online-dpo algo={name}"
+    print(f"\nUse it: burnish run {use} ...    or in Python: burnish.core.online.{name.upper()}")
+
+
+def _rival(share: float) -> str:
+    return "the reference" if share == 1 else f"the policy mixed with the reference, which has a share of {share:g}"
+
+
+def _networks(reference: bool, more: str = "") -> str:
+    frozen = " + a frozen reference (with LoRA the policy's own base)" * reference
+    return f"{1 + reference + bool(more)}: the policy{frozen}{more}"
+
+
+def _claim(message: str) -> str:
+    """What an error asks for, without what is wrong."""
+    return message.rpartition(": ")[2]
 
 
 def _recipe(name: str) -> None:
@@ -156,11 +270,26 @@ def _task(name: str) -> None:
         print(f"  {problems[index].messages[-1]['content']}\n    {problems.gold(problems[index])}")
 
 
+def _made_of(value: Any) -> None:
+    """The parts of a frozen value that are not at their defaults, and the names of the others; all, if all are."""
+    own = fields(value)
+    used = [f.name for f in own if getattr(value, f.name) != f.default] or [f.name for f in own]
+    if not used:
+        return
+    print("made of:")
+    _print_rows([(each, _shown(getattr(value, each))) for each in used])
+    if rest := ", ".join(f.name for f in own if f.name not in used):
+        print(textwrap.fill(f"at their defaults: {rest}", LINE, initial_indent="  ", subsequent_indent="    "))
+    print()
+
+
 # --- text ----------------------------------------------------------------------------------------
 
 
 def _shown(value: Any) -> str:
-    """A setting as a person writes it: functions by their names, nested choices with their fields."""
+    """A setting as a person writes it: functions and named losses by their names, nested choices with their fields."""
+    if known := _loss_name(value):
+        return known
     if is_dataclass(value) and not isinstance(value, type):
         inner = ", ".join(f"{f.name}={_shown(getattr(value, f.name))}" for f in fields(value))
         return f"{type(value).__name__}({inner})"
@@ -169,9 +298,23 @@ def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def _loss_name(value: Any) -> str:
+    """The name of a loss that a table has as it is; empty for all else."""
+    from burnish.core import preference, reward_models
+
+    tables = (preference.table(), reward_models.table())
+    return next((name for table in tables for name, loss in table.items() if loss == value), "")
+
+
 def _prose(docstring: str) -> str:
     """A docstring without the marks that are for documentation tools."""
     return re.sub(r":\w+:`~?([^`]+)`", r"\1", docstring).replace("``", "").strip()
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    print()
+    for line in lines:
+        print(line)
 
 
 def _cut(value: Any) -> str:

@@ -19,12 +19,22 @@ def recipes() -> dict[str, str]:
 
 def algorithms() -> dict[str, str]:
     """``{name: title}`` of the constants in :mod:`burnish.core.algorithms`: the first line of the string below each."""
-    found: dict[str, str] = {}
-    for here, below in pairwise(_statements("core/algorithms.py")):
-        match here, below:
-            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(note))):
-                found[name.lower()] = note.partition("\n")[0]
-    return found
+    return _constants("core/algorithms.py")
+
+
+def online() -> dict[str, str]:
+    """``{name: title}`` of the constants in :mod:`burnish.core.online`."""
+    return _constants("core/online.py")
+
+
+def preference() -> dict[str, str]:
+    """``{name: title}`` of the constants in :mod:`burnish.core.preference`."""
+    return _constants("core/preference.py")
+
+
+def reward_models() -> dict[str, str]:
+    """``{name: title}`` of the constants in :mod:`burnish.core.reward_models`."""
+    return _constants("core/reward_models.py")
 
 
 def tasks() -> list[str]:
@@ -35,6 +45,17 @@ def tasks() -> list[str]:
 def models() -> list[str]:
     """The aliases in :data:`burnish.engines.pretrained.ALIASES`."""
     return _keys("engines/pretrained.py", "ALIASES")
+
+
+def _constants(module: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for here, below in pairwise(_statements(module)):
+        match here, below:
+            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(note))) if (
+                name.isupper()
+            ):
+                found[name.lower()] = note.partition("\n")[0]
+    return found
 
 
 def _keys(module: str, table: str) -> list[str]:
