@@ -309,6 +309,9 @@ class Outputs:
 class Head:
     """A linear head beside the language-model head: ``out`` numbers "at" every completion token or at the "last" one.
 
+    At "tokens" the state in front of each token is read, as the language-model head reads it: V(s_t) before the choice. At
+    "last" it is the state behind the last token, the end of the turn, when all of the answer has been read.
+
     ``spread`` is the standard deviation of its first outputs, about. At 0 a critic begins by saying 0 everywhere; a random
     one would send the policy somewhere before it has seen a reward. A new head begins as the one called ``like``, if the
     model was exported with such a head and with none of its own name: a critic begins as a reward model.

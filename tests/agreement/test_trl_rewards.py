@@ -1,8 +1,7 @@
 """Losses of reward models against RewardTrainer of TRL: value and gradient of all weights and of the head.
 
-The two read the score one token apart. Burnish reads it in front of the token that ends the answer, as a critic would say
-the value of the last choice. TRL reads it at the last token that is not padding: behind the one that ends the answer, or in
-front of it where that token pads too, which it does if the tokenizer has none for padding.
+Both read the score behind the token that ends the answer. TRL reads it at the last token that is not padding, which is one
+token earlier where the token that ends a turn pads too, as it does if the tokenizer has none for padding.
 """
 
 from __future__ import annotations
@@ -68,20 +67,20 @@ LOSSES: dict[str, tuple[RewardLoss, bool, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_where_the_end_pads(name: str, models: Models, tmp_path: Path) -> None:
+def test_losses_with_a_token_for_padding(name: str, models: Models, tmp_path: Path) -> None:
     loss, margin, chosen = LOSSES[name]
     model = models.burnish(HEADS)
-    trainer = reward_trainer(models, model, tmp_path, margin=margin, ends_pad=True, **chosen)
+    trainer = reward_trainer(models, model, tmp_path, margin=margin, ends_pad=False, **chosen)
     assert_agree(by_burnish(model, loss, collate(encoded(model))), by_trl(trainer, whole_batch(trainer)))
 
 
-def test_with_a_token_for_padding_the_score_is_read_behind_the_end(models: Models, tmp_path: Path) -> None:
+def test_where_the_end_pads_trl_reads_one_token_earlier(models: Models, tmp_path: Path) -> None:
     model = models.burnish(HEADS)
-    trainer = reward_trainer(models, model, tmp_path, margin=False, ends_pad=False)
+    trainer = reward_trainer(models, model, tmp_path, margin=False, ends_pad=True)
     theirs = by_trl(trainer, whole_batch(trainer))
     units = encoded(model)
-    longer = [
-        tuple(replace(row, tokens=(*row.tokens, 0), mask=(*row.mask, True), content=()) for row in u) for u in units
+    shorter = [
+        tuple(replace(row, tokens=row.tokens[:-1], mask=row.mask[:-1], content=()) for row in unit) for unit in units
     ]
-    assert_agree(by_burnish(model, BRADLEY_TERRY, collate(longer)), theirs)
+    assert_agree(by_burnish(model, BRADLEY_TERRY, collate(shorter)), theirs)
     assert distance(by_burnish(model, BRADLEY_TERRY, collate(units)), theirs) > 0.1

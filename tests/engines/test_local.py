@@ -193,7 +193,7 @@ class Regression:
 
 @pytest.mark.parametrize("at", ["tokens", "last"])
 def test_a_head_reads_the_state_that_predicts_the_token(nano: Path, at: str) -> None:
-    """At the token's place of the batch: the final hidden state in front of it, times the head's weights."""
+    """At the token's place of the batch: the final hidden state in front of it, at the last one the state behind it."""
     model, plain = LocalModel(nano, EXACT, heads={"h": Head(at=at)}), plain_network(nano)
     head, batch = model.heads["h"], data()
     with torch.no_grad():
@@ -203,10 +203,10 @@ def test_a_head_reads_the_state_that_predicts_the_token(nano: Path, at: str) -> 
     for row, n in enumerate(LENGTHS):
         ids = torch.cat([batch.prompts[row], batch.tokens[row, :n]])[None]
         with torch.no_grad():
-            states = plain.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0, -n - 1 : -1]
+            states = plain.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0, -n - 1 :]
             values = head(states)[:, 0]
         if at == "tokens":
-            assert torch.allclose(found[row, :n], values, rtol=1e-10) and (found[row, n:] == 0).all()
+            assert torch.allclose(found[row, :n], values[:-1], rtol=1e-10) and (found[row, n:] == 0).all()
         else:
             assert found[row].item() == pytest.approx(values[-1].item(), rel=1e-10)
 
@@ -349,13 +349,23 @@ def test_keys_and_seeds_of_any_size(nano: Path) -> None:
 
 
 def test_a_head_begins_as_the_one_that_was_exported(nano: Path, tmp_path: Path) -> None:
-    """A reward model's head reads the last token; a critic that begins as it reads every token with the same weights."""
+    """A reward model's head reads the end; a critic that begins as it reads in front of every token with the same weights.
+
+    So what it says before a further token is the score of the text so far.
+    """
     scorer = LocalModel(nano, EXACT, seed=1, heads={"value": Head(at="last", spread=1.0)})
     (tmp_path / "rm").mkdir()
     scorer.export(tmp_path / "rm")
     critic = LocalModel(tmp_path / "rm", EXACT, seed=2, heads={"value": Head(spread=1.0), "other": Head(spread=1.0)})
-    values, scores = critic.forward(data()).heads["value"], scorer.forward(data()).heads["value"]
-    assert [values[row, n - 1].item() for row, n in enumerate(LENGTHS)] == scores.tolist()
+    longer = data()
+    longer = replace(
+        longer,
+        tokens=torch.cat([longer.tokens, torch.zeros(len(longer), 1, dtype=torch.long)], 1),
+        lengths=longer.lengths + 1,
+    )
+    values, scores = critic.forward(longer).heads["value"], scorer.forward(data()).heads["value"]
+    for row, n in enumerate(LENGTHS):
+        assert values[row, n].item() == pytest.approx(scores[row].item(), rel=1e-10)
     fresh = LocalModel(nano, EXACT, seed=2, heads={"value": Head(spread=1.0), "other": Head(spread=1.0)})
     assert not torch.equal(fresh.heads["value"].weight, critic.heads["value"].weight)
     assert torch.equal(fresh.heads["other"].weight, critic.heads["other"].weight), "a head of another name is new"

@@ -79,6 +79,7 @@ class Packed:
     tokens: Tensor
     positions: Tensor
     predictors: Tensor
+    ends: Tensor
     rows: tuple[int, ...]
     longest: int
     keep: dict[int, tuple[Tensor, Tensor]] | None = None
@@ -88,13 +89,14 @@ class Packed:
     def of(prompts: Sequence[Tensor], completions: Sequence[Tensor], keep: bool = False, apart: bool = False) -> Packed:
         """Lay out rows given as prompt and completion tokens; rows with equal prompts share one copy of it, unless ``apart``.
 
-        ``rows`` is the order in which completions lie in the packed row; ``predictors`` the positions of the hidden
-        states that predict their tokens, in that order. ``keep`` retains keys and values by layer for decoding.
+        ``rows`` is the order in which completions lie in the packed row; ``predictors`` the positions of the hidden states
+        that predict their tokens, ``ends`` that of the last token of each, in that order. ``keep`` retains keys and values
+        by layer for decoding.
         """
         shared: dict[tuple[int, ...], list[int]] = {}
         for row, prompt in enumerate(prompts):
             shared.setdefault((row if apart else 0, *prompt.tolist()), []).append(row)
-        segments, tokens, positions, predictors, order = [], [], [], [], []
+        segments, tokens, positions, predictors, ends, order = [], [], [], [], [], []
         start = longest = 0
         for rows in shared.values():
             prompt = prompts[rows[0]]
@@ -108,13 +110,15 @@ class Packed:
                 if length:
                     predictors.append(predictor_index(start + size - 1, at, length))
                 at += length
+                ends.append(at - 1)
             order += rows
             longest = max(longest, size + max(lengths))
             start = at
         index = torch.cat(predictors) if predictors else torch.zeros(0, dtype=torch.long)
         return Packed(
-            tuple(segments), torch.cat(tokens), torch.cat(positions), index, tuple(order), longest, {} if keep else None
-        )
+            tuple(segments), torch.cat(tokens), torch.cat(positions), index, torch.tensor(ends), tuple(order), longest,
+            {} if keep else None,
+        )  # fmt: skip
 
     @staticmethod
     def rows_of(batch: Batch, apart: bool = False) -> Packed:

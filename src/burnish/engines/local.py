@@ -272,7 +272,7 @@ class LocalModel(Outline):
         if needs.divergence is not None:
             found = compare(self, self.teacher, states, packed, needs.divergence, batch.temperature)
             divergence = rows(found)
-        heads = {name: self._read(name, states, rows, batch.lengths) for name in self.heads}
+        heads = {name: self._read(name, hidden, states, packed, batch) for name in self.heads}
         return Outputs(rows(logprobs), rows(entropy), heads, at_ids, divergence)
 
     def _scored(self, states: Tensor, batch: Batch, needs: Needs, packed: attention.Packed) -> tuple[Tensor, Tensor]:
@@ -290,12 +290,15 @@ class LocalModel(Outline):
         kept = None if kept is None else packed.flat(kept).to(self.device)
         return token_logprobs(states, self.head_weight, targets, batch.temperature, kept)
 
-    def _read(self, name: str, states: Tensor, rows: Callable[[Tensor], Tensor], lengths: Tensor) -> Tensor:
-        head = self.heads[name]
-        value = head(states.to(head.weight.dtype))
-        value = rows(value.squeeze(-1) if head.out_features == 1 else value)
-        every, last = torch.arange(len(value), device=self.device), (lengths - 1).to(self.device)
-        return value if self._at[name] == "tokens" else value[every, last]
+    def _read(self, name: str, hidden: Tensor, states: Tensor, packed: attention.Packed, batch: Batch) -> Tensor:
+        """What a head says in front of every token, or behind the last one, when all of the answer has been read."""
+        head, every = self.heads[name], self._at[name] == "tokens"
+        read = states if every else hidden.index_select(0, packed.ends.to(self.device))
+        value: Tensor = head(read.to(head.weight.dtype))
+        value = value.squeeze(-1) if head.out_features == 1 else value
+        if every:
+            return packed.unflat(value, batch.tokens.shape[1])
+        return value.index_select(0, torch.argsort(torch.tensor(packed.rows)).to(self.device))
 
     @torch.no_grad()
     def forward(self, batch: Batch, needs: Needs = EVERYTHING) -> Outputs:
