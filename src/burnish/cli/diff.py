@@ -186,7 +186,8 @@ def _print(report: dict[str, Any], items: Sequence[Compared]) -> None:
     how = "greedy" if not report["temperature"] else f"sampled at temperature {report['temperature']:g}"
     answers = f"{how}, at most {report['max_tokens']} tokens, {report['dtype']}"
     view.say(f"A = {report['a']}\nB = {report['b']}")
-    view.say(f"{report['n']} prompts, {report['tokens']} tokens of B's answers ({answers})\n")
+    plural = "s" * (report["n"] > 1)
+    view.say(f"{report['n']} prompt{plural}, {report['tokens']} tokens of B's answers ({answers})\n")
     view.say("rank of B's token in A's distribution")
     view.say(_shares(report))
     view.say(f"\nthe same answer word for word: {report['same']} of {report['n']}")
