@@ -5,18 +5,22 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import typer.main
 
-from burnish.core import algorithms
+from burnish.core import algorithms, preference
 from burnish.core.algorithms import GRPO, PPO_PTX
 from burnish.core.corrections import TIS
 from burnish.core.kl import KL, Adaptive, k1
+from burnish.core.pointwise import OfLabels
 from burnish.core.preference import CPO
+from burnish.data.units import Row, collate
 from burnish.engines.local import Engine
+from burnish.errors import InputError
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.rl import RLConfig, rl
 from burnish.rewards.accuracy import Accuracy
@@ -209,3 +213,54 @@ def test_relative_links_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("https://"):
             assert (page.parent / target.split("#")[0]).exists(), target
+
+
+# --- preferences ---------------------------------------------------------------------------------
+
+PREFERENCE = ROOT / "docs" / "preference.md"
+
+
+def test_the_table_of_preference_losses_says_what_each_needs() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]* \| [^|]* \| ([A-Z ]*)\| [^|]* \|$", PREFERENCE.read_text("utf-8"), re.MULTILINE
+    )
+    stated = {name: set(letters.split()) for name, letters in rows}
+    assert stated.keys() == preference.table().keys()
+    for name, loss in preference.table().items():
+        needs = loss.needs
+        letters = {
+            "R": needs.reference,
+            "B": needs.statistics,
+            "X": needs.mismatched,
+            "L": isinstance(loss.link, OfLabels),
+        }
+        letters["G"] = bool(scores_missing(loss))
+        assert stated[name] == {letter for letter, needed in letters.items() if needed}, name
+
+
+def scores_missing(loss: preference.Preference) -> str:
+    """What a pair without scores lacks for this loss."""
+    row = Row((1,), (2,), (True,))
+    try:
+        loss.link.weigh(collate([(replace(row, rank=0), replace(row, rank=1))]))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_the_examples_of_preferences_run(nano: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data as the page makes them, the commands as they are printed, with fewer steps."""
+    from burnish.cli import main
+
+    page = PREFERENCE.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    block = re.search(r"<!-- example -->\n```python\n(.*?)```", page, re.DOTALL)
+    printed = re.search(r"<!-- commands -->\n```\n(.*?)```", page, re.DOTALL)
+    assert block is not None and printed is not None
+    exec(block[1], {})
+    for line in printed[1].splitlines():
+        _, command, *rest = shlex.split(line)
+        if command == "run":
+            rest += [f"model={nano}", "rl.steps=1" if rest[0] == "online-dpo" else "fit.steps=1", "--quiet"]
+        assert main([command, *rest]) == 0, line
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"dpo", "orpo", "kto", "online"}
