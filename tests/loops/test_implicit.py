@@ -68,6 +68,8 @@ def test_scores_and_log_probs_of_every_answer(run: Run, nano: Path) -> None:
         )
     assert found[0]["chosen"] == [1, 0] and found[0]["rejected"] == [0, 1] and len(found[0]["right"]) == 1
     assert found[3]["chosen"] == [1, 0, 0] and found[3]["rejected"] == [0, 0.5, 0.5] and len(found[3]["right"]) == 2
+    labelled = measured(run, nano, [*PAIRS, RANKED], KTO, reference=nano, name="labelled")["items"]
+    assert [item["rejected"] for item in labelled] == [item["rejected"] for item in found]
 
 
 def test_a_policy_that_is_its_reference_prefers_nothing(run: Run, nano: Path) -> None:
@@ -99,12 +101,12 @@ def test_labelled_answers_are_told_apart(run: Run, nano: Path) -> None:
     data = [asked(answer(text, label=float(text == "yes")), number=i) for i, text in enumerate(["yes", "no", "yes"])]
     before = measured(run, nano, data, KTO, reference=nano)
     after = {"items": [dict(item) for item in before["items"]], "report": before["report"]}
-    for item, score in zip(after["items"], (0.3, 0.1, -0.2), strict=True):
+    for item, score in zip(after["items"], (0.3, 0.1, 0.2), strict=True):
         item["scores"] = [score]
     found = implicit.summary(before, after)
     assert "accuracy" not in found and "margin" not in found
-    assert found["separation"]["after"]["mean"] == 0.5 and found["separation"]["after"]["n"] == 1
-    assert found["reward/chosen"]["after"]["mean"] == pytest.approx(0.05)
+    assert found["separation"]["after"]["mean"] == 1 and found["separation"]["after"]["n"] == 1
+    assert found["reward/chosen"]["after"]["mean"] == pytest.approx(0.25)
     assert found["reward/rejected"]["after"]["mean"] == pytest.approx(0.1)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from burnish import config
 from burnish.cli import main
@@ -39,6 +40,12 @@ def metrics(out: Path, stage: str = "1-round") -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / stage / "metrics.jsonl").read_text().splitlines()]
 
 
+def moved(before: Path, after: Path) -> float:
+    """The distance of all weights."""
+    one, other = (load_file(directory / "model.safetensors") for directory in (before, after))
+    return sum(float((one[name] - other[name]).square().sum()) for name in one) ** 0.5
+
+
 def test_two_rounds(nano: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, reward = tmp_path / "run", f"reward={prompts.parent}/r.py:score"
     assert run(out, nano, f"data={prompts}", reward, "rounds=2", "heldout=4", "rl.schedule.warmup=0") == 0
@@ -51,6 +58,9 @@ def test_two_rounds(nano: Path, prompts: Path, tmp_path: Path, capsys: pytest.Ca
         assert second["loss"] != pytest.approx(math.log(2), abs=1e-5)
     measured = json.loads((out / "summary.json").read_text())["2-round"]["reward"]
     assert measured["before"]["n"] == measured["after"]["n"] == 4
+    assert moved(out / "1-round" / "model", out / "2-round" / "model") < moved(nano, out / "2-round" / "model"), (
+        "it goes on"
+    )
     weights = (out / "2-round" / "model" / "model.safetensors").read_bytes()
     assert main(["run", "online-dpo", "--scale", "tiny", "--out", str(out), "--resume", "--quiet", "rounds=3"]) == 0
     assert (out / "2-round" / "model" / "model.safetensors").read_bytes() == weights, (
