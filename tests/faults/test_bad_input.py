@@ -87,8 +87,13 @@ def test_no_data_at_all(refused: Refused) -> None:
 
 def test_rows_without_what_the_recipe_needs(place: Path, refused: Refused) -> None:
     write(place / "p.jsonl", [{"prompt": "a", "level": 1}])
-    assert "p.jsonl, row 1: nothing to train on: the conversation has no assistant message" in refused(
-        "sft", "data=p.jsonl"
+    error = refused("sft", "data=p.jsonl")
+    assert (
+        "p.jsonl has data of kind 'prompt-only', and sft trains on messages" in error and "recipe grpo or ppo" in error
+    )
+    write(place / "m.jsonl", [{"messages": [{"role": "user", "content": "a"}]}])
+    assert "m.jsonl, row 1: nothing to train on: the conversation has no assistant message" in refused(
+        "sft", "data=m.jsonl"
     )
     error = refused("grpo", "data=p.jsonl")
     assert "no column 'answer'" in error and "columns beside the prompt: level" in error
