@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,47 @@ import pytest
 from burnish import config
 from burnish.core.online import GKD
 from burnish.engines.local import Engine
-from burnish.engines.nano import build_nano
 from burnish.errors import InputError
+from burnish.loops.fit import fit
 from burnish.loops.report import DryRunFinished
 from burnish.recipes import catalog
 from burnish.recipes.distill import SCALES, Distill, main
 from burnish.run import Run
 from burnish.tasks.arithmetic import Arithmetic
-from burnish.types import Sampling
+from burnish.types import Example, Sampling
 from burnish.view import View
 from tests.tiny import three_token_model
 
 FIXTURES = Path(__file__).parents[1] / "data" / "fixtures"
 
 
+@dataclass(frozen=True)
+class Manners:
+    """What the teacher has learnt to say."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> Example:
+        question, reply = (
+            {"role": "user", "content": f"{index}?"},
+            {"role": "assistant", "content": "yes" + "!" * (index % 3)},
+        )
+        return Example((question, reply))
+
+
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("teacher")
-    build_nano(directory, seed=1)
-    return directory
+def teacher(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out, cfg = tmp_path_factory.mktemp("teacher") / "run", SCALES["tiny"].fit
+    with Run.open(out, recipe="t", scale="tiny", config=cfg, seed=0, view=View(quiet=True)) as run:
+        return Path(run.stage(fit, "fit", nano, Manners(), cfg=cfg))
 
 
 @pytest.fixture
 def settings(tmp_path: Path, nano: Path, teacher: Path) -> Distill:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"{i}?"}) + "\n" for i in range(40)))
-    tiny, sampling = SCALES["tiny"], Sampling(max_tokens=48)
+    tiny, sampling = SCALES["tiny"], Sampling(max_tokens=16)
     return replace(
         tiny, model=str(nano), teacher=str(teacher), data=str(prompts), heldout=12, eval_n=12,
         rl=replace(tiny.rl, steps=6, sampling=sampling), texts=replace(tiny.texts, n=24, samples=2, sampling=sampling),
@@ -58,17 +73,21 @@ def steps(out: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "metric"),
-    [({}, "kl/teacher"), ({"mode": "offline"}, "loss"), ({"mode": "offline", "top_k": 4}, "kl/teacher")],
+    ("changes", "metric", "nearer"),
+    [
+        ({}, "kl/teacher", "kl"),
+        ({"mode": "offline"}, "loss", "nll"),
+        ({"mode": "offline", "top_k": 4}, "kl/teacher", "nll"),
+    ],
     ids=["on-policy", "texts", "top-k"],
 )
 def test_the_student_comes_nearer_to_its_teacher(
-    changes: dict[str, Any], metric: str, settings: Distill, tmp_path: Path
+    changes: dict[str, Any], metric: str, nearer: str, settings: Distill, tmp_path: Path
 ) -> None:
+    """On the text it learns on: its own, or the teacher's."""
     found = run_it(tmp_path / "run", replace(settings, **changes))
     assert found["kl"]["before"]["n"] == 12 and found["kl"]["before"]["low"] > 0
-    assert found["kl"]["paired"]["high"] < 0, "the KL falls on the student's own text"
-    assert found["nll"]["after"]["mean"] < found["nll"]["before"]["mean"]
+    assert found[nearer]["paired"]["high"] < 0
     assert all(metric in line for line in steps(tmp_path / "run"))
     before = (tmp_path / "run" / "3-distill" / "metrics.jsonl").read_bytes()
     run_it(tmp_path / "run", replace(settings, **changes), resume=True)
@@ -76,7 +95,7 @@ def test_the_student_comes_nearer_to_its_teacher(
 
 
 def test_a_task_is_graded_and_so_is_the_teacher(settings: Distill, tmp_path: Path) -> None:
-    task = Arithmetic(kinds=("largest",), numbers=2, low=0, high=1)
+    task = Arithmetic(kinds=("largest",), numbers=2, low=0, high=9)
     rl = replace(settings.rl, steps=2, eval_every=1, eval_items=1)
     found = run_it(tmp_path / "run", replace(settings, data="", heldout=None, task=task, rl=rl, eval_n=2))
     assert {"before", "after", "paired", "teacher"} == found["accuracy"].keys()
@@ -89,7 +108,7 @@ def test_a_teacher_with_other_tokens_teaches_by_its_texts_alone(settings: Distil
     other = three_token_model(tmp_path / "other")
     own = replace(settings, data=str(prompts), teacher=str(other), heldout=5)
     with pytest.raises(
-        InputError, match="have different vocabularies, .* or train on its texts alone with mode=offline"
+        InputError, match=r"have different vocabularies, .* or train on its texts alone with mode=offline"
     ):
         run_it(tmp_path / "refused", own)
     found = run_it(tmp_path / "run", replace(own, mode="offline"))
