@@ -116,6 +116,13 @@ PRM800K = StepClasses()
 The score of a solution is the product over its steps of P(good) + P(neutral) (``burnish.core.process``). Neighbour:
 MATH_SHEPHERD has labels from rollouts."""
 
+PRM_BINARY = StepBinary()
+"""A process reward model of right and wrong steps, neutral ones being right (arXiv:2305.20050).
+
+    loss = mean over rated steps, up to and with the first wrong one, of -p log sigma(z) - (1 - p) log sigma(-z)
+
+For steps with labels of two kinds. Neighbour: PRM800K has a class for neutral steps, MATH_SHEPHERD soft ones from rollouts."""
+
 MATH_SHEPHERD = StepBinary(neutral=0.5, beyond=True)
 """The process reward model of Math-Shepherd (arXiv:2312.08935).
 

@@ -1,11 +1,11 @@
 """A process reward model on rated steps (PRM800K, arXiv:2305.20050), or on steps that rollouts rate.
 
     burnish run process-reward-model model=SFT data=prm800k.jsonl
-    burnish run process-reward-model model=SFT data=steps.jsonl loss=StepBinary outcome=true
+    burnish run process-reward-model model=SFT data=steps.jsonl loss=prm_binary outcome=true
     burnish run process-reward-model model=SFT task=arithmetic loss=math_shepherd
 
 ``data`` is a file of stepped answers: PRM800K in either of its public forms, or ``prompt``, ``completions``, ``labels``. Steps
-are trained up to and with the first wrong one. ``loss`` is prm800k (wrong, neutral or good), StepBinary (right or wrong) or
+are trained up to and with the first wrong one. ``loss`` is prm800k (wrong, neutral or good), prm_binary (right or wrong) or
 math_shepherd (every step, from rollouts). On held-out solutions, which share no prompt with the others, it is measured how
 often the first wrong step is found exactly, and how well the score of a solution (product, lowest or mean of its steps) tells
 right solutions from wrong ones. A step is called wrong where P(wrong) is above ``threshold``.
