@@ -57,6 +57,8 @@ ELSEWHERE = {
     "recipes/catalog": "recipes/test_grpo.py",
     # The name test_merge is that of the loop's tests.
     "recipes/merge": "recipes/test_merge_recipe.py",
+    # The name test_reward_model is that of the loop's tests.
+    "recipes/reward_model": "recipes/test_reward_model_recipe.py",
     # The name test_commentate is that of the loop's tests.
     "cli/commentate": "cli/test_commentate_command.py",
 }

@@ -1,4 +1,4 @@
-"""Merge models that were made from one base: averages, task vectors, TIES, DARE.
+"""Merge models that were made from one base: averages (arXiv:2203.05482), task vectors, TIES, DARE.
 
     burnish run merge models='["runs/a/1-sft/model", "runs/b/1-sft/model"]'
     burnish run merge models='["a", "b"]' method=ties base=smollm2-135m method.keep=0.3
