@@ -291,7 +291,8 @@ class Batch:
 @dataclass(frozen=True)
 class Outputs:
     """What a model computed for a batch: ``logprobs`` and ``entropy`` [B, T] at the batch's temperature and over
-    its ``kept_ids``, ``heads`` by name ([B, T] or [B, T, out] for a head at "tokens", [B] or [B, out] for one at "last").
+    its ``kept_ids``, ``heads`` by name ([B, T] or [B, T, out] for a head at "tokens" or "steps", [B] or [B, out] for one at
+    "last").
     Entries past a row's length are zero.
 
     Where a loss asks for them (:class:`Needs`): ``at_ids`` [B, T, K], the log-probs of the ids in ``extras["ids"]``, and
@@ -310,7 +311,8 @@ class Head:
     """A linear head beside the language-model head: ``out`` numbers "at" every completion token or at the "last" one.
 
     At "tokens" the state in front of each token is read, as the language-model head reads it: V(s_t) before the choice. At
-    "last" it is the state behind the last token, the end of the turn, when all of the answer has been read.
+    "steps" it is the state behind each token, where a step may end, and at "last" the one behind the last token, the end of
+    the turn, when all of the answer has been read.
 
     ``spread`` is the standard deviation of its first outputs, about. At 0 a critic begins by saying 0 everywhere; a random
     one would send the policy somewhere before it has seen a reward. A new head begins as the one called ``like``, if the

@@ -191,27 +191,28 @@ class Regression:
         return (value.square() * live).sum(), {}
 
 
-@pytest.mark.parametrize("at", ["tokens", "last"])
-def test_a_head_reads_the_state_that_predicts_the_token(nano: Path, at: str) -> None:
-    """At the token's place of the batch: the final hidden state in front of it, at the last one the state behind it."""
+@pytest.mark.parametrize("at", ["tokens", "steps", "last"])
+def test_a_head_reads_the_state_in_front_of_a_token_or_behind_it(nano: Path, at: str) -> None:
+    """At the token's place of the batch."""
     model, plain = LocalModel(nano, EXACT, heads={"h": Head(at=at)}), plain_network(nano)
     head, batch = model.heads["h"], data()
     with torch.no_grad():
         head.bias.fill_(0.3)
     found = model.forward(batch).heads["h"]
-    assert found.shape == (batch.tokens.shape if at == "tokens" else (len(batch),))
+    assert found.shape == ((len(batch),) if at == "last" else batch.tokens.shape)
     for row, n in enumerate(LENGTHS):
         ids = torch.cat([batch.prompts[row], batch.tokens[row, :n]])[None]
         with torch.no_grad():
             states = plain.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0, -n - 1 :]
             values = head(states)[:, 0]
-        if at == "tokens":
-            assert torch.allclose(found[row, :n], values[:-1], rtol=1e-10) and (found[row, n:] == 0).all()
+        if at != "last":
+            own = values[:-1] if at == "tokens" else values[1:]
+            assert torch.allclose(found[row, :n], own, rtol=1e-10) and (found[row, n:] == 0).all()
         else:
             assert found[row].item() == pytest.approx(values[-1].item(), rel=1e-10)
 
 
-@pytest.mark.parametrize("at", ["tokens", "last"])
+@pytest.mark.parametrize("at", ["tokens", "steps", "last"])
 def test_a_head_is_trained_with_the_trunk_under_any_split(nano: Path, at: str) -> None:
     found = []
     for budget in (8192, 1):

@@ -53,10 +53,11 @@ def judge(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_by_hand(directory: Path, messages: Sequence[Message], out: int = 1) -> torch.Tensor:
-    """The head after the last token of the text: the state that would predict the end of the turn."""
+    """The head behind the end of the turn: what it would say before one more token."""
     model = LocalModel(directory, ENGINE, heads={SCORE: Head(out)})
     tokens, mask = model.chat.encode_dialogue(messages)
-    batch = collate([supervised(tokens, mask)])
+    end = max(place for place, chosen in enumerate(mask) if chosen) + 1
+    batch = collate([supervised((*tokens[:end], 0), (*mask[:end], True))])
     return model.forward(batch, Needs(logprobs=False)).heads[SCORE][0, int(batch.lengths[0]) - 1]
 
 

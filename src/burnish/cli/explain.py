@@ -19,7 +19,11 @@ from burnish.errors import unknown
 if TYPE_CHECKING:
     from burnish.core.algorithms import Algorithm
 
-PLACES = {"last": "at the last token of an answer", "tokens": "at every token"}
+PLACES = {
+    "last": "behind the last token of an answer",
+    "tokens": "in front of every token",
+    "steps": "behind every token",
+}
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 WIDTH = 30  # of a setting's value in a table of scales
 LINE = 112  # of running text

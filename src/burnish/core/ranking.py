@@ -265,7 +265,7 @@ class Pointwise:
 
 @dataclass(frozen=True)
 class PointwiseTokens:
-    """:class:`Pointwise` with a score at every token, each with the label of the whole answer; the last one is read.
+    """:class:`Pointwise` with a score behind every token, each with the label of the whole answer; the last one is read.
 
     The outcome model of arXiv:2305.20050: on the way it learns how likely the answer is to come out right. How the tokens
     share the weight is a choice (the paper does not say): every answer weighs the same.
@@ -273,7 +273,7 @@ class PointwiseTokens:
 
     aggregate: Aggregate = seq_mean_token_mean
 
-    needs = Needs(logprobs=False, heads={SCORE: Head(at="tokens")})
+    needs = Needs(logprobs=False, heads={SCORE: Head(at="steps")})
 
     def prepare(self, batch: Batch) -> Batch:
         """Raises InputError where no answer has a label."""

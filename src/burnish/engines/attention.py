@@ -79,6 +79,7 @@ class Packed:
     tokens: Tensor
     positions: Tensor
     predictors: Tensor
+    places: Tensor
     ends: Tensor
     rows: tuple[int, ...]
     longest: int
@@ -90,13 +91,13 @@ class Packed:
         """Lay out rows given as prompt and completion tokens; rows with equal prompts share one copy of it, unless ``apart``.
 
         ``rows`` is the order in which completions lie in the packed row; ``predictors`` the positions of the hidden states
-        that predict their tokens, ``ends`` that of the last token of each, in that order. ``keep`` retains keys and values
-        by layer for decoding.
+        that predict their tokens, ``places`` those of the tokens themselves, ``ends`` of the last of each, in that order.
+        ``keep`` retains keys and values by layer for decoding.
         """
         shared: dict[tuple[int, ...], list[int]] = {}
         for row, prompt in enumerate(prompts):
             shared.setdefault((row if apart else 0, *prompt.tolist()), []).append(row)
-        segments, tokens, positions, predictors, ends, order = [], [], [], [], [], []
+        segments, tokens, positions, predictors, places, ends, order = [], [], [], [], [], [], []
         start = longest = 0
         for rows in shared.values():
             prompt = prompts[rows[0]]
@@ -109,14 +110,16 @@ class Packed:
             for length in lengths:
                 if length:
                     predictors.append(predictor_index(start + size - 1, at, length))
+                    places.append(torch.arange(at, at + length))
                 at += length
                 ends.append(at - 1)
             order += rows
             longest = max(longest, size + max(lengths))
             start = at
-        index = torch.cat(predictors) if predictors else torch.zeros(0, dtype=torch.long)
+        nowhere = torch.zeros(0, dtype=torch.long)
+        index, own = torch.cat([nowhere, *predictors]), torch.cat([nowhere, *places])
         return Packed(
-            tuple(segments), torch.cat(tokens), torch.cat(positions), index, torch.tensor(ends), tuple(order), longest,
+            tuple(segments), torch.cat(tokens), torch.cat(positions), index, own, torch.tensor(ends), tuple(order), longest,
             {} if keep else None,
         )  # fmt: skip
 

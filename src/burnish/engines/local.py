@@ -291,14 +291,15 @@ class LocalModel(Outline):
         return token_logprobs(states, self.head_weight, targets, batch.temperature, kept)
 
     def _read(self, name: str, hidden: Tensor, states: Tensor, packed: attention.Packed, batch: Batch) -> Tensor:
-        """What a head says in front of every token, or behind the last one, when all of the answer has been read."""
-        head, every = self.heads[name], self._at[name] == "tokens"
-        read = states if every else hidden.index_select(0, packed.ends.to(self.device))
+        """What a head says in front of every token, behind every token, or behind the last one."""
+        head, at = self.heads[name], self._at[name]
+        behind = {"steps": packed.places, "last": packed.ends}
+        read = states if at == "tokens" else hidden.index_select(0, behind[at].to(self.device))
         value: Tensor = head(read.to(head.weight.dtype))
         value = value.squeeze(-1) if head.out_features == 1 else value
-        if every:
-            return packed.unflat(value, batch.tokens.shape[1])
-        return value.index_select(0, torch.argsort(torch.tensor(packed.rows)).to(self.device))
+        if at == "last":
+            return value.index_select(0, torch.argsort(torch.tensor(packed.rows)).to(self.device))
+        return packed.unflat(value, batch.tokens.shape[1])
 
     @torch.no_grad()
     def forward(self, batch: Batch, needs: Needs = EVERYTHING) -> Outputs:
