@@ -30,8 +30,8 @@ from burnish.types import Batch, Metrics, Needs, Outputs
 
 RewardLoss = Preference | Penalised | PlackettLuce | Attributes | Pointwise | PointwiseTokens | StepClasses | StepBinary
 
+# What a loss in a configuration may be.
 CLASSES = (Preference, Penalised, PlackettLuce, Attributes, Pointwise, PointwiseTokens, StepClasses, StepBinary)
-"""What a loss in a configuration may be."""
 
 
 class JudgeLoss(Protocol):
