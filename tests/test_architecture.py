@@ -55,8 +55,6 @@ ELSEWHERE = {
     # The name test_maze is that of the recipe's tests.
     "tasks/maze": "tasks/test_maze_task.py",
     "recipes/catalog": "recipes/test_grpo.py",
-    # The name test_reward_model is that of the loop's tests.
-    "recipes/reward_model": "recipes/test_reward_model_recipe.py",
     # The name test_merge is that of the loop's tests.
     "recipes/merge": "recipes/test_merge_recipe.py",
     # The name test_reward_model is that of the loop's tests.
