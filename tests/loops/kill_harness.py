@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -21,6 +22,8 @@ import torch
 from burnish import files
 from burnish.core.algorithms import GRPO, PPO_PTX, REINFORCE
 from burnish.core.kl import KL, Adaptive, k1
+from burnish.core.preference import DPO
+from burnish.core.reward_models import BRADLEY_TERRY
 from burnish.engines.local import Engine
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import Schedule
@@ -33,7 +36,7 @@ from burnish.run import Run
 from burnish.signals import Interrupted, handle_signals
 from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.tiny import Demonstrations
-from burnish.types import Sampling
+from burnish.types import Answer, Comparison, Sampling
 from burnish.view import View
 
 TASK = Arithmetic(kinds=("largest",), numbers=4, low=0, high=9, style="think")
@@ -51,7 +54,31 @@ VARIANTS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """The demonstration, above a short answer."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Comparison:
+        *prompt, reply = Demonstrations(TASK)[index].messages
+        worse = {"role": "assistant", "content": "no" * (index % 3 + 1)}
+        return Comparison(tuple(prompt), (Answer((reply,), 0), Answer((worse,), 1)))  # type: ignore[arg-type]
+
+
+def judged(nano: Path, out: Path, resume: bool) -> None:
+    """Preferences against a reference that is asked once and kept, from there a reward model with its head."""
+    cfg = FitConfig(steps=5, batch=4, schedule=Schedule(1e-3), engine=FULL, checkpoint_every=2)
+    with Run.open(out, recipe="kill", scale="tiny", config=cfg, seed=0, resume=resume, view=View(quiet=True)) as run:
+        tuned = run.stage(fit, "0-dpo", nano, Pairs(), cfg=cfg, loss=DPO)
+        run.stage(fit, "1-reward-model", tuned, Pairs(), cfg=cfg, loss=BRADLEY_TERRY)
+
+
 def pipeline(nano: Path, out: Path, variant: str, resume: bool) -> None:
+    if variant == "preference":
+        judged(nano, out, resume)
+        return
     algo, cfg = VARIANTS[variant]
     sft = FitConfig(
         steps=4,
@@ -119,7 +146,8 @@ def main() -> None:
     rng = random.Random(variant)
     started = time.perf_counter()
     out = root / "run"  # one place for all, because an adapter names the directory of its base model
-    counter = root / "writes"
+    counter, cache = root / "writes", root / "cache"
+    os.environ["BURNISH_CACHE"] = str(cache)  # what is kept between runs is written, and killed, like all else
 
     def counted() -> None:
         seen = []
@@ -129,6 +157,7 @@ def main() -> None:
 
     assert attempt(counted)
     out.rename(root / "undisturbed")
+    shutil.rmtree(cache, ignore_errors=True)
     writes, seconds = int(counter.read_text()), time.perf_counter() - started
     killed = 0
     for number in range(kills):
@@ -143,6 +172,7 @@ def main() -> None:
         if not attempt(work):
             raise SystemExit("an undisturbed attempt was killed")
         out.rename(root / f"killed-{number}")
+        shutil.rmtree(cache, ignore_errors=True)
     print(json.dumps({"writes": writes, "killed": killed}))
 
 

@@ -31,9 +31,13 @@ def outcome(run: Path) -> dict[str, bytes | list[dict[str, object]]]:
     return found
 
 
-@pytest.mark.parametrize("variant", ["full", "lora", "ppo"])
+LAST = {"full": ("1-rl", 5), "lora": ("1-rl", 5), "ppo": ("1-rl", 6), "preference": ("1-reward-model", 5)}
+"""The last stage of every variant and its number of steps."""
+
+
+@pytest.mark.parametrize("variant", list(LAST))
 def test_killed_and_resumed_is_bitwise_the_undisturbed_run(variant: str, nano: Path, tmp_path: Path) -> None:
-    kills, steps = 4, 6 if variant == "ppo" else 5
+    kills, (stage, steps) = 4, LAST[variant]
     command = [sys.executable, str(HARNESS), str(nano), str(tmp_path), variant, str(kills)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -42,10 +46,11 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(variant: str, nano: P
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["killed"] >= kills, "the kills must have happened"
     expected = outcome(tmp_path / "undisturbed")
-    assert f"1-rl/checkpoints/step-00000{steps}/policy/optimizer.safetensors" in expected
+    assert f"{stage}/checkpoints/step-00000{steps}/policy/optimizer.safetensors" in expected
+    assert ("1-reward-model/model/heads.safetensors" in expected) == (variant == "preference")
     roles = {name.split("/")[3] for name in expected if f"step-00000{steps}/" in name and name.endswith(".safetensors")}
     assert roles == ({"policy", "critic", "reference"} if variant == "ppo" else {"policy"})
-    assert len(expected["1-rl/metrics.jsonl"]) == steps
+    assert len(expected[f"{stage}/metrics.jsonl"]) == steps
     for number in range(kills):
         got = outcome(tmp_path / f"killed-{number}")
         assert got.keys() == expected.keys()

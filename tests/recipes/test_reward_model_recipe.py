@@ -209,11 +209,12 @@ def test_losses_by_name_with_their_parts() -> None:
         ({"demonstrations": "prompt-only.jsonl"}, "row 1: the conversation does not end with a reply"),
         ({"weights": (1.0, 2.0)}, "there are 2 weights and 1 attributes"),
         ({"balance": 3, "data": "nectar.jsonl"}, "is no pair"),
+        ({"balance": 3, "data": "hh.jsonl"}, "balance=3 leaves nothing: in every bucket"),
         ({"fit": FitConfig(max_length=5)}, "more than 5: shorten it, or leave such comparisons out with fit.drop_long=true"),
     ],
     ids=[
         "no-data", "steps", "chat", "labels", "scores", "no-scores", "process-loss", "own-zero", "no-reply", "weights",
-        "lists", "long",
+        "lists", "all-longer", "long",
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named_with_the_way_out(

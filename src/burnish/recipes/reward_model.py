@@ -179,6 +179,11 @@ def require(items: Judged, s: Judging) -> None:
     """Raise InputError unless the loss can learn from some of them."""
     if len(items):
         return
+    if items.counts["unbalanced"]:
+        raise InputError(
+            f"balance={s.balance} leaves nothing: in every bucket of {s.data} the better answers are all longer, or all "
+            "shorter. Take fewer buckets, or data in which length does not decide"
+        )
     first = items.data[0] if len(items.data) else Comparison((), ())
     fits = [fit for known, fit in WHAT_FITS.items() if known(first)]
     raise InputError(
