@@ -1,7 +1,7 @@
 """Burnish: post-training for language models.
 
 The names below are the public ones; each is loaded when it is first used, so that ``import burnish`` is quick. The
-algorithms are in :mod:`burnish.core.algorithms`.
+algorithms are in :mod:`burnish.core.algorithms`, the losses in :mod:`burnish.core.preference` and beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from burnish.data.chat import Chat
-    from burnish.data.datasets import Dataset
+    from burnish.data.comparisons import Comparisons
+    from burnish.data.datasets import Dataset, Texts
     from burnish.engines.decode import LocalSampler
     from burnish.engines.local import Engine, LocalModel
     from burnish.engines.lora import LoRA
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from burnish.errors import InputError, TrainingHaltedError
     from burnish.loops.evaluate import EvalConfig, evaluate
     from burnish.loops.fit import FitConfig, fit
+    from burnish.loops.reward_model import ProcessReward, RewardModel
     from burnish.loops.rl import RLConfig, rl
     from burnish.rewards.accuracy import Accuracy
     from burnish.rewards.format import Format
@@ -30,14 +32,28 @@ if TYPE_CHECKING:
     from burnish.tasks.countdown import Countdown
     from burnish.tasks.mixture import Mixture
     from burnish.tasks.userdata import UserTask
-    from burnish.types import Batch, Completion, Example, Message, Reward, Rollout, Sampling, Task, outcome
+    from burnish.types import (
+        Answer,
+        Batch,
+        Comparison,
+        Completion,
+        Example,
+        Message,
+        Reward,
+        Rollout,
+        Sampling,
+        Step,
+        Task,
+        outcome,
+    )
     from burnish.view import View
 
 __version__ = "0.1.0"
 
 _NAMES = {
     "data.chat": ("Chat",),
-    "data.datasets": ("Dataset",),
+    "data.comparisons": ("Comparisons",),
+    "data.datasets": ("Dataset", "Texts"),
     "engines.decode": ("LocalSampler",),
     "engines.local": ("Engine", "LocalModel"),
     "engines.lora": ("LoRA",),
@@ -46,6 +62,7 @@ _NAMES = {
     "errors": ("InputError", "TrainingHaltedError"),
     "loops.evaluate": ("EvalConfig", "evaluate"),
     "loops.fit": ("FitConfig", "fit"),
+    "loops.reward_model": ("ProcessReward", "RewardModel"),
     "loops.rl": ("RLConfig", "rl"),
     "rewards.accuracy": ("Accuracy",),
     "rewards.format": ("Format",),
@@ -56,19 +73,25 @@ _NAMES = {
     "tasks.countdown": ("Countdown",),
     "tasks.mixture": ("Mixture",),
     "tasks.userdata": ("UserTask",),
-    "types": ("Batch", "Completion", "Example", "Message", "Reward", "Rollout", "Sampling", "Task", "outcome"),
+    "types": (
+        "Answer", "Batch", "Comparison", "Completion", "Example", "Message", "Reward", "Rollout", "Sampling", "Step", "Task",
+        "outcome",
+    ),
     "view": ("View",),
-}
+}  # fmt: skip
 """``{module: the public names it defines}``."""
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Accuracy",
     "AdamW",
+    "Answer",
     "Arithmetic",
     "Artifact",
     "Batch",
     "Chat",
+    "Comparison",
+    "Comparisons",
     "Completion",
     "Countdown",
     "Dataset",
@@ -84,14 +107,18 @@ __all__ = [
     "Message",
     "Mixture",
     "Overlong",
+    "ProcessReward",
     "RLConfig",
     "Reward",
+    "RewardModel",
     "Rollout",
     "Run",
     "Sampling",
     "Schedule",
     "Stage",
+    "Step",
     "Task",
+    "Texts",
     "TrainingHaltedError",
     "UserTask",
     "View",

@@ -8,8 +8,9 @@
 
 - A critic says what to expect at every token, so one completion a prompt is enough. It has weights of its own and begins as
   the policy, or as the model ``critic_model``: a directory whose ``heads.safetensors`` has the head ``value``, such as the
-  ``critic`` of an earlier run or a reward model. For ``rl.critic.pretrain`` steps it learns alone. ``rl.critic.shared=true``
-  makes it a head on the policy's trunk instead; ``rl.critic.schedule`` and ``rl.critic.engine`` are its own settings.
+  ``critic`` of an earlier run, or ``score``, such as a reward model. For ``rl.critic.pretrain`` steps it learns alone.
+  ``rl.critic.shared=true`` makes it a head on the policy's trunk instead; ``rl.critic.schedule`` and ``rl.critic.engine`` are
+  its own settings.
 - ``pretraining`` is a file of conversations whose language-model loss is added to each update: PPO-ptx, ``algo=ppo_ptx``.
 
 Every algorithm with a critic runs here (``algo=a2c``, ``vapo``, ``apa``), and those without one too.
