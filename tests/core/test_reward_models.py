@@ -43,7 +43,7 @@ def judged(seed: int) -> list[Unit]:
 def model(loss: RewardLoss, rows: int, tokens: int) -> tuple[str, Tensor]:
     """The head a loss asks for, with numbers."""
     ((name, head),) = needs_of(loss).heads.items()
-    shape = (rows, *([tokens] if head.at == "tokens" else []), *([head.out] if head.out > 1 else []))
+    shape = (rows, *([tokens] if head.at != "last" else []), *([head.out] if head.out > 1 else []))
     return name, seeded(*shape)
 
 

@@ -88,8 +88,8 @@ def pipeline(nano: Path, out: Path, variant: str, resume: bool) -> None:
         checkpoint_every=2,
     )
     cfg = dataclasses.replace(
-        cfg, steps=5, prompts=2, group=4, sampling=Sampling(max_tokens=8), schedule=Schedule(1e-2, warmup=1),
-        checkpoint_every=2, pretraining_batch=4,
+        cfg, steps=5 - cfg.critic.pretrain, prompts=2, group=4, sampling=Sampling(max_tokens=8),
+        schedule=Schedule(1e-2, warmup=1), checkpoint_every=2, pretraining_batch=4,
     )  # fmt: skip
     text = Demonstrations(TASK) if algo.pretraining else None
     with Run.open(out, recipe="kill", scale="tiny", config=cfg, seed=0, resume=resume, view=View(quiet=True)) as run:

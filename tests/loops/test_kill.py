@@ -31,7 +31,7 @@ def outcome(run: Path) -> dict[str, bytes | list[dict[str, object]]]:
     return found
 
 
-LAST = {"full": ("1-rl", 5), "lora": ("1-rl", 5), "ppo": ("1-rl", 6), "preference": ("1-reward-model", 5)}
+LAST = {"full": ("1-rl", 5), "lora": ("1-rl", 5), "ppo": ("1-rl", 5), "preference": ("1-reward-model", 5)}
 """The last stage of every variant and its number of steps."""
 
 

@@ -124,8 +124,8 @@ def test_one_model_learns_two_preferences_that_contradict_each_other(base: Path,
         reward = fitted(base, tmp_path / str(conditional), INTERNLM2, data(1600, conditional), steps=250)
         accuracy[conditional] = report(score(reward, data(200, conditional)))["accuracy"]
         if conditional:
-            texts = [words(draw) for _ in range(100)]
-            assert all(abs(s) < 5 for s in scores(reward, texts)), "behind the barrier"
+            unseen = score(reward, data(100, conditional))
+            assert all(abs(found) < 5 for one in unseen for found in one.scores), "behind the barrier"
             for text, sign in (("+", 1), ("-", -1)):
                 judged = RewardModel(reward.model, condition=text, engine=small.ENGINE)
                 high, low = scores(judged, ["aaaab", "abbbb"])
