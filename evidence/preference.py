@@ -112,11 +112,12 @@ class Losses(Experiment):
         ) as run:
             base = nano.base(run).model
             test = task.with_split("test")
-            drawn = run.stage(sampled, "pairs", base, task, count=prompts, size=2)
-            unseen = pairs(run.stage(sampled, "unseen", base, test, count=heldout, size=2)["rows"])
-            train = pairs(drawn["rows"])
+            # What the base says is the same for all losses of a seed: sampled once, by names that hold the seed.
+            drawn = run.stage(sampled, f"pairs-{seed}", base, task, count=prompts, size=2, cache=True)
+            unseen = run.stage(sampled, f"unseen-{seed}", base, test, count=heldout, size=2, cache=True)
+            before = run.stage(sampled, f"before-{seed}", base, test, count=heldout, size=1, cache=True)["rows"]
+            train, unseen = pairs(drawn["rows"]), pairs(unseen["rows"])
             model = run.stage(fit, "train", base, train, cfg=cfg, loss=loss)
-            before = run.stage(sampled, "before", base, test, count=heldout, size=1)["rows"]
             after = run.stage(sampled, "after", model, test, count=heldout, size=1)["rows"]
             change = [
                 [now - was for now, was in zip(late, early, strict=True)]
