@@ -92,7 +92,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ValueError, match="rival"):
         OnlinePreference(DPO, optimism=0.1)
     rows = [rollout(1, 1.0, episode=0), replace(rollout(1, 1.0, episode=0), turn=1)]
-    with pytest.raises(ValueError, match="one turn"):
+    with pytest.raises(InputError, match="one turn"):
         ONLINE_DPO.credit(batch_of(rows), {})
     with pytest.raises(ValueError, match="rival"):
         NASH_MD.credit(sampled([[0.0, 2.0]]), {})

@@ -19,6 +19,7 @@ from burnish.core.levels import sequence
 from burnish.core.method import Method
 from burnish.core.preference import DPO, Preference
 from burnish.core.surrogates import Plain
+from burnish.errors import InputError
 from burnish.types import Batch, Loss, Metrics, Needs, Outputs, needs_of
 
 
@@ -76,7 +77,7 @@ class OnlinePreference(Method):
         """Ranks, and pairs as units; what is in no pair is not trained on."""
         assert batch.token_rewards is not None
         if len(torch.unique(batch.episodes)) < len(batch):
-            raise ValueError("episodes of several rows cannot be compared row by row: choose a task of one turn")
+            raise InputError("episodes of several rows cannot be compared row by row: choose a task of one turn")
         score, own = batch.token_rewards.sum(1), batch.train
         units, ranks = torch.arange(len(batch)), torch.full((len(batch),), -1)
         for better, worse in self._pairs(batch, score):

@@ -17,9 +17,10 @@ the steps between two merges every parameter moves (there, only the first one do
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,26 +35,58 @@ LIMIT = 1.0
 """The largest entry of OnDARE's tau, and of a step that was rescaled: division by a small share makes large ones."""
 
 
-class Merging(Protocol):
-    """What the two values have in common."""
+@dataclass(frozen=True)
+class Merging(AdamW):
+    """AdamW whose step is merged with tau = theta_start - theta_base, what the start had learnt since ``base``.
 
-    @property
-    def base(self) -> str: ...
-    @property
-    def alpha(self) -> float: ...
-    @property
-    def reserve(self) -> float: ...
-    @property
-    def online_step(self) -> int: ...
+    Of both the share ``reserve`` of the entries is kept; ``alpha`` is the weight of tau. With ``online_step`` k > 1 plain steps
+    are taken in between, and every k-th merges what they add up to. The settings are those of the authors' script.
+    """
+
+    base: str = ""
+    reserve: float = 0.01
+    alpha: float = 1e-7
+    online_step: int = 1
+    rescale: bool = False
+
+    def __post_init__(self) -> None:
+        merging.check_share(self.reserve, "reserve")
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha={self.alpha}: the share of the reference is between 0 and 1")
+        if self.online_step < 1:
+            raise ValueError(f"online_step={self.online_step}: every step is merged with 1, every second with 2")
+
+    @abstractmethod
     def reference(self, tau: Tensor, name: str) -> Tensor:
         """tau', computed once."""
 
+    @abstractmethod
     def merged(self, delta: Tensor, tau: Tensor | None, name: str, step: int) -> Tensor:
         """``(1 - alpha) delta' + alpha tau'``; ``tau`` is None where alpha is 0."""
 
+    def build(self, masters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        return OnlineAdamW(self, masters)
+
+    @property
+    def slots(self) -> int:
+        return 2 + (self.alpha > 0) + (self.online_step > 1)
+
+    def check(self, *, adapter: bool) -> None:
+        kind = type(self).__name__
+        if self.alpha and adapter:
+            raise InputError(
+                f"{kind} moves the weights towards what changed since '{self.base or 'the base'}', which an adapter does not "
+                "hold: train all weights (engine.adapter=none), or leave the reference out (engine.optimizer.alpha=0)"
+            )
+        if self.alpha and not self.base:
+            raise InputError(
+                f"{kind} needs the base that the model was made from: set engine.optimizer.base to its directory or name, or "
+                "engine.optimizer.alpha=0 to leave the reference out"
+            )
+
 
 @dataclass(frozen=True)
-class OnDARE(AdamW):
+class OnDARE(Merging):
     """OnDARE-AdamW: of each step and of tau a random share ``reserve`` of the entries (arXiv:2405.17931).
 
         delta' = B delta / reserve,   tau' = clamp(B' tau / reserve, -1, 1),   B, B' ~ Bernoulli(reserve)
@@ -64,25 +97,7 @@ class OnDARE(AdamW):
     script. Neighbour: :class:`OnTIES` keeps the largest entries and drops those against the majority.
     """
 
-    base: str = ""
-    reserve: float = 0.01
-    alpha: float = 1e-7
-    online_step: int = 1
-    rescale: bool = False
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_settings(self)
-
-    def build(self, masters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-        return OnlineAdamW(self, self, masters)
-
-    @property
-    def slots(self) -> int:
-        return _slots(self)
-
-    def check(self, *, adapter: bool) -> None:
-        _check(self, adapter)
 
     def reference(self, tau: Tensor, name: str) -> Tensor:
         return self._thinned(tau, keys.derive("ondare", self.seed, name)).clamp_(-LIMIT, LIMIT)
@@ -103,7 +118,7 @@ class OnDARE(AdamW):
 
 
 @dataclass(frozen=True)
-class OnTIES(AdamW):
+class OnTIES(Merging):
     """OnTIES-AdamW: of each step and of tau the share ``reserve`` with the largest entries, if they agree (arXiv:2405.17931).
 
         gamma = sign(trim(delta) + trim(tau)),   delta' = trim(delta) where it has the sign gamma, else 0;   tau' likewise
@@ -112,25 +127,6 @@ class OnTIES(AdamW):
     tau, and every entry agrees. With ``rescale`` both are stretched to the length (L1) they had before they were trimmed.
     Where delta and tau cancel, nothing moves. ``base`` and the settings are as in :class:`OnDARE`, its neighbour.
     """
-
-    base: str = ""
-    reserve: float = 0.01
-    alpha: float = 1e-7
-    online_step: int = 1
-    rescale: bool = False
-
-    def __post_init__(self) -> None:
-        _check_settings(self)
-
-    def build(self, masters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-        return OnlineAdamW(self, self, masters)
-
-    @property
-    def slots(self) -> int:
-        return _slots(self)
-
-    def check(self, *, adapter: bool) -> None:
-        _check(self, adapter)
 
     def reference(self, tau: Tensor, name: str) -> Tensor:  # noqa: ARG002 - nothing is drawn
         return self._trimmed(tau)
@@ -147,32 +143,6 @@ class OnTIES(AdamW):
         return merging.rescaled(trim, values) if self.rescale and self.reserve < 1 else trim
 
 
-def _check_settings(value: Merging) -> None:
-    merging.check_share(value.reserve, "reserve")
-    if not 0 <= value.alpha <= 1:
-        raise ValueError(f"alpha={value.alpha}: the share of the reference is between 0 and 1")
-    if value.online_step < 1:
-        raise ValueError(f"online_step={value.online_step}: every step is merged with 1, every second with 2")
-
-
-def _check(value: Merging, adapter: bool) -> None:
-    kind = type(value).__name__
-    if value.alpha and adapter:
-        raise InputError(
-            f"{kind} moves the weights towards what changed since '{value.base or 'the base'}', which an adapter does not "
-            "hold: train all weights (engine.adapter=none), or leave the reference out (engine.optimizer.alpha=0)"
-        )
-    if value.alpha and not value.base:
-        raise InputError(
-            f"{kind} needs the base that the model was made from: set engine.optimizer.base to its directory or name, or "
-            "engine.optimizer.alpha=0 to leave the reference out"
-        )
-
-
-def _slots(value: Merging) -> int:
-    return 2 + (value.alpha > 0) + (value.online_step > 1)
-
-
 class OnlineAdamW(torch.optim.AdamW):
     """AdamW whose step is merged before it is taken. tau is computed at the first step, when the weights are the start's,
     and belongs to the state from then on: after a restore no tensor of the base is read again.
@@ -181,8 +151,8 @@ class OnlineAdamW(torch.optim.AdamW):
     no base: its tau is 0.
     """
 
-    def __init__(self, settings: AdamW, merge: Merging, masters: Mapping[str, nn.Parameter]) -> None:
-        super().__init__(settings.groups(masters), lr=0.0, betas=settings.betas, eps=settings.eps, foreach=True)
+    def __init__(self, merge: Merging, masters: Mapping[str, nn.Parameter]) -> None:
+        super().__init__(merge.groups(masters), lr=0.0, betas=merge.betas, eps=merge.eps, foreach=True)
         self._merge = merge
         self._names = {parameter: name for name, parameter in masters.items()}
         self._base = _base_of(merge, masters) if merge.alpha else None

@@ -22,8 +22,8 @@ AT_CHANCE = (
     "look at the pairs (burnish data FILE shows whether they differ), raise schedule.lr, or train longer"
 )
 EXPLODES = (
-    "the margin between better and worse answers has grown to {value:.1f}, where the loss has no gradient left: the pairs are "
-    "learnt by heart. Take fewer epochs, lower schedule.lr, or smooth the labels (loss=cdpo)"
+    "the margin between better and worse answers has grown to {value:.1f}, where a logistic loss has no gradient left: the "
+    "pairs are learnt by heart. Take fewer epochs, lower schedule.lr, or smooth the labels (loss=cdpo)"
 )
 
 

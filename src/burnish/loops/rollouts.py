@@ -71,6 +71,8 @@ def draw_groups(
     order = epoch_order(keys.derive(seed, "order"), len(task), draws.start, len(draws))
     examples = [task[i] for i in order]
     members = [sampling] * size + [replace(sampling, temperature=0.0)] * greedy
+    if greedy and rival is not None:
+        raise ValueError("a group is compared with a greedy completion or with a rival's, not with both")
     if has_turns(task):
         if rival is not None:
             raise InputError("completions are compared with a rival's in one turn: choose a task of one turn")
