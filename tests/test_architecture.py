@@ -52,6 +52,9 @@ ELSEWHERE = {
     "engines/gguf": "engines/test_pretrained.py",
     "engines/nano": "engines/test_pretrained.py",
     "tasks/checks": "tasks/test_arithmetic.py",
+    # A protocol; what it describes is tested where there is one.
+    "tasks/environments": "tasks/test_feedback.py",
+    "loops/curate/base": "loops/curate/test_rejection.py",
     # A list of sentences, and the cases that an audit of these rewards asks about.
     "rewards/principles": "rewards/test_constitution.py",
     "rewards/corpora/judge": "rewards/test_generative.py",

@@ -117,22 +117,29 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One completion to sample. All randomness of the completion comes from ``key`` (see :mod:`burnish.core.keys`)."""
+    """One completion to sample. All randomness of the completion comes from ``key`` (see :mod:`burnish.core.keys`).
+
+    ``begun`` is what there is of it already: sampling goes on after its tokens as if it had never stopped, and they count
+    for ``max_tokens``. After ``pause`` new tokens (0: never) an unfinished completion comes back with finish "paused".
+    """
 
     prompt: tuple[int, ...]
     key: int
     sampling: Sampling
+    begun: Completion | None = None
+    pause: int = 0
 
 
 @dataclass(frozen=True)
 class Completion:
     """What a sampler returns and what a reward sees: never a bare string only.
 
-    ``finish`` is "eos", "stop" or "length". ``logprobs`` are at the sampling temperature, before top-p and top-k; ``kept``
-    is the probability mass that top-p and top-k kept at each token (1 without truncation). ``tokens`` ends with the
-    end-of-turn token where one was sampled; ``text`` leaves it out. ``index`` is the place of its request in the call.
-    ``kept_ids`` are the tokens that top-p and top-k kept at each place, in ascending order, where ``Sampling.truncation``
-    is "kept" and they cut anything; else it is empty.
+    ``finish`` is "eos", "stop", "length", or "paused" where more is to come. ``mask`` is False on tokens that were forced
+    upon the policy, with log-prob 0; empty, it chose all of them. ``logprobs`` are at the sampling temperature, before
+    top-p and top-k; ``kept`` is the probability mass that top-p and top-k kept at each token (1 without truncation).
+    ``tokens`` ends with the end-of-turn token where one was sampled; ``text`` leaves it out. ``index`` is the place of its
+    request in the call. ``kept_ids`` are the tokens that top-p and top-k kept at each place, in ascending order, where
+    ``Sampling.truncation`` is "kept" and they cut anything; else it is empty.
     """
 
     tokens: tuple[int, ...]
@@ -143,6 +150,12 @@ class Completion:
     kept: tuple[float, ...] = ()
     index: int = 0
     kept_ids: tuple[tuple[int, ...], ...] = ()
+    mask: tuple[bool, ...] = ()
+
+    @property
+    def chosen(self) -> tuple[bool, ...]:
+        """Whether the policy chose the token, token by token."""
+        return self.mask or (True,) * len(self.tokens)
 
 
 @dataclass(frozen=True)
