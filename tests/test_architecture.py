@@ -14,8 +14,9 @@ SOURCE = ROOT / "src" / "burnish"
 LONGEST = 450
 
 BELOW: dict[str, tuple[str, ...]] = {
-    "types": (),
     "errors": (),
+    "sampling": ("errors",),
+    "types": ("errors", "sampling"),
     "signals": (),
     "view": (),
     "files": ("errors",),
@@ -26,7 +27,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "data": ("types", "errors", "core"),
     "rewards": ("types", "errors", "files", "core", "data"),
     "tasks": ("types", "errors", "core", "tabular", "data", "rewards"),
-    "engines": ("types", "errors", "files", "core", "tabular", "data"),
+    "engines": ("types", "errors", "sampling", "files", "core", "tabular", "data"),
     "stage": ("errors", "files", "signals", "config", "sinks", "view"),
     "run": ("errors", "files", "signals", "config", "sinks", "view", "core", "stage"),
 }
