@@ -18,6 +18,7 @@ from burnish.core.method import Method
 from burnish.data.batching import collate
 from burnish.data.units import Unit
 from burnish.engines import natural
+from burnish.engines.controls import suppressed
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import Schedule
@@ -122,7 +123,7 @@ def rl(
             with recorded() as said:
                 groups, draws = _fresh(stage, sampler, models, task, grade, algo, cfg, state)
             rolled = time.perf_counter()
-            annotated = annotate(_collate(groups, cfg), algo, models, cfg)
+            annotated = annotate(_collate(groups, cfg, policy), algo, models, cfg)
             batch = algo.credit(annotated, state.algo)
             if first := state.step == begun:
                 report.first_example(stage, policy, batch)
@@ -138,7 +139,7 @@ def rl(
                     "train": time.perf_counter() - rolled,
                 }
                 numbers |= {
-                    **means(add_metrics(metrics, observe.describe(groups, batch, algo), said)),
+                    **means(add_metrics(metrics, observe.describe(groups, batch, algo, cfg.sampling), said)),
                     **_remembered(state, algo, drawn, len(groups)),
                     **observe.speed(batch, int(batch.mask[seen.rows].sum()), times),
                 }
@@ -254,9 +255,10 @@ def _replayed(cfg: RLConfig, state: LoopState) -> list[Group]:
     return groups
 
 
-def _collate(groups: Sequence[Group], cfg: RLConfig) -> Batch:
-    rollouts = [r for g in groups for r in g.rollouts]
-    return collate(rollouts, temperature=cfg.sampling.temperature, max_tokens=cfg.sampling.max_tokens)
+def _collate(groups: Sequence[Group], cfg: RLConfig, policy: LocalModel) -> Batch:
+    rollouts, how = [r for g in groups for r in g.rollouts], cfg.sampling
+    banned = suppressed(policy.chat, how)
+    return collate(rollouts, temperature=how.temperature, max_tokens=how.max_tokens, suppressed=banned)
 
 
 def annotate(batch: Batch, algo: Method, models: Models, cfg: RLConfig) -> Batch:

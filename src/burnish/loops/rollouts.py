@@ -96,7 +96,7 @@ def draw_groups(
             )
         rollouts = tuple(
             Rollout(
-                prompt, c.tokens, (True,) * len(c.tokens), c.logprobs, checked(r, c), draw, draw * len(members) + i,
+                prompt, c.tokens, c.chosen, c.logprobs, checked(r, c), draw, draw * len(members) + i,
                 version=version, finish=c.finish, train=i < size, kept=c.kept,
                 kept_ids=c.kept_ids,
             )
