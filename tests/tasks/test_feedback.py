@@ -69,7 +69,7 @@ def test_words_are_those_of_the_task_where_it_has_any() -> None:
 
 
 def test_a_reply_that_was_cut_off_is_wrong_and_told_so() -> None:
-    turns = heard(Feedback(2), Guess(), reply("b", "length"), reply("b", "length"))
+    turns = heard(Feedback(2), Guess(), reply("b", "length"), reply("b", "repetition"))
     assert turns == [("Your reply was cut off. Try again.", 0.0, False), ("Your reply was cut off.", -1.0, True)]
     said = ({"role": "assistant", "content": "b"}, {"role": "user", "content": "Your reply was cut off."})
     assert Feedback(2)(Guess()).measure(Guess()[0], Completion((), "", said, "eos"))["accuracy"] == 0.0  # type: ignore[arg-type]
