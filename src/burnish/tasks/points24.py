@@ -20,7 +20,7 @@ RULES = {"ten": "A = 1, J = Q = K = 10", "rank": "A = 1, J = 11, Q = 12, K = 13"
 SCORINGS = ("accuracy", "paper")
 _FIRST_FACE, _LAST_FACE = 11, 13
 Part = tuple[int, int, str]
-"""Numerator, denominator and text of a partial result: fractions that are not reduced, since that would take most of the time."""
+"""Numerator, denominator and text of a partial result. Not reduced: that would take most of the time."""
 
 
 @dataclass(frozen=True)
