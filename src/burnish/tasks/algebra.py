@@ -108,7 +108,7 @@ class Algebra(Problems):
         return self.asked(question, closing, str(answer), meta)
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
-        """Strict: the reply, ``<answer>`` or box is the answer. Lenient: also what follows "the answer is", or a last number."""
+        """Strict: the reply, ``<answer>`` or box is the answer. Lenient: also what "the answer is" says, or a last number."""
         sources = (*STRICT, "phrase") if example.meta["kind"] == "simplify" else SOURCES
         return {
             "accuracy": _right(example, completion, sources),
