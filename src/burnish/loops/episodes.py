@@ -19,6 +19,9 @@ from burnish.types import (
     Completion,
     Env,
     EnvTask,
+    Example,
+    Game,
+    Hearing,
     Message,
     Request,
     Reward,
@@ -39,6 +42,11 @@ def has_turns(task: Task) -> TypeGuard[EnvTask]:
             f"{type(task).__name__} has an env but no max_turns: say after how many turns an episode is cut"
         )
     return True
+
+
+def environments(task: EnvTask, example: Example, count: int) -> Sequence[Env]:
+    """One env for each of ``count`` episodes to train on. The players of a game meet: their envs are linked."""
+    return task.seats(example, count) if isinstance(task, Game) else [task.env(example) for _ in range(count)]
 
 
 def checked(reward: Reward, completion: Completion) -> Reward:
@@ -89,7 +97,7 @@ def play(
 ) -> list[Episode]:
     """Play every episode to its end: the environment says so, ``max_turns`` are over, or the context is full.
 
-    An episode does not depend on what is played beside it. The last row of an episode
+    An episode does not depend on what is played beside it, unless its env is linked to another's. The last row of an episode
     finishes with "eos" where the environment ended it and with "length" where it was cut; rows before it with "stop".
     """
     if max_turns < 1:
@@ -99,6 +107,9 @@ def play(
     for turn in range(max_turns):
         requests = [Request(p.known, keys.derive(*p.opening.names, turn), p.opening.sampling) for p in live]
         completions = sorted(sampler.sample(requests), key=lambda c: c.index)
+        for playing, completion in zip(live, completions, strict=True):
+            if isinstance(playing.opening.env, Hearing):
+                playing.opening.env.hear(completion)
         for playing, completion in zip(live, completions, strict=True):
             playing.hear(chat, completion, sampler.context, last=turn + 1 == max_turns)
         live = [playing for playing in live if not playing.over]

@@ -16,7 +16,7 @@ from burnish.core import keys
 from burnish.data.batching import epoch_order
 from burnish.data.chat import Chat
 from burnish.errors import InputError
-from burnish.loops.episodes import Opening, checked, has_turns, play
+from burnish.loops.episodes import Opening, checked, environments, has_turns, play
 from burnish.rewards.base import RewardFunction
 from burnish.rewards.pool import score_groups
 from burnish.types import (
@@ -124,9 +124,9 @@ def _play_groups(
 ) -> list[Group]:  # fmt: skip
     size = len(members)
     openings = [
-        Opening(task.env(example), (seed, "sample", draw, i), how, draw, draw * size + i, train=how.temperature > 0)
+        Opening(env, (seed, "sample", draw, i), how, draw, draw * size + i, train=how.temperature > 0)
         for draw, example in zip(draws, examples, strict=True)
-        for i, how in enumerate(members)
+        for i, (how, env) in enumerate(zip(members, environments(task, example, size), strict=True))
     ]
     episodes = play(sampler, chat, openings, max_turns=task.max_turns, version=version)
     groups = []
