@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from burnish.core.keys import uniforms
 from burnish.errors import InputError
@@ -100,7 +101,7 @@ class Algebra(Problems):
         return self._example(kind, letter, f"Solve {equation} for {letter}.", solution, meta)
 
     def _example(
-        self, kind: str, letter: str, question: str, answer: Fraction | str, meta: dict[str, object]
+        self, kind: str, letter: str, question: str, answer: Fraction | str, meta: dict[str, Any]
     ) -> Example:
         harder = isinstance(answer, Fraction) and answer.denominator > 1
         closing = "Reply with the sum only." if kind == "simplify" else "Reply with the number only."
