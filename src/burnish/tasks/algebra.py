@@ -100,9 +100,7 @@ class Algebra(Problems):
         meta = {"canonical": f"{kind} {[x // common for x in coefficients]}", "given": equation}
         return self._example(kind, letter, f"Solve {equation} for {letter}.", solution, meta)
 
-    def _example(
-        self, kind: str, letter: str, question: str, answer: Fraction | str, meta: dict[str, Any]
-    ) -> Example:
+    def _example(self, kind: str, letter: str, question: str, answer: Fraction | str, meta: dict[str, Any]) -> Example:
         harder = isinstance(answer, Fraction) and answer.denominator > 1
         closing = "Reply with the sum only." if kind == "simplify" else "Reply with the number only."
         meta |= {"kind": kind, "difficulty": _DIFFICULTY[kind] + harder, "letter": letter}

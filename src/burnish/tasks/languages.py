@@ -115,7 +115,9 @@ def _question(phrases: Phrases, kind: str, one: float, other: float, forward: bo
 def _translated(example: Example, language: str) -> str:
     """The answer in another language."""
     own, other = LANGUAGES[example.meta["language"]], LANGUAGES[language]
-    rows = [(p.days, p.months, p.numbers, *zip(*p.opposites, strict=True)) for p in (own, other)]
+    rows: list[tuple[tuple[str, ...], ...]] = [
+        (p.days, p.months, p.numbers, *zip(*p.opposites, strict=True)) for p in (own, other)
+    ]
     return next(
         theirs[ours.index(example.answer)] for ours, theirs in zip(*rows, strict=True) if example.answer in ours
     )
