@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from burnish.errors import InputError, unknown
+from burnish.tasks.adapters import gymnasium, reasoning_gym
 from burnish.tasks.arithmetic import KINDS, Arithmetic
 from burnish.tasks.calculator import Calculator
 from burnish.tasks.checks import Generated, Split
@@ -31,8 +32,14 @@ TASKS: dict[str, Callable[..., Split]] = {
     "mazes": Mazes,
     "word-game": WordGame,
 }
-CLASSES = (Arithmetic, Countdown, Mixture, MazeTask, Mazes, WordGame)
+CLASSES = (Arithmetic, Countdown, Mixture, MazeTask, Mazes, WordGame, reasoning_gym.ReasoningGym, gymnasium.Gymnasium)
 """What a task in a configuration may be."""
+
+ADAPTERS: dict[str, Callable[[str], Split]] = {
+    "reasoning-gym": reasoning_gym.load,
+    "gymnasium": gymnasium.load,
+}
+"""``{package: what makes a task of a name in it}``: ``task=reasoning-gym/chain_sum``."""
 
 ENVS: dict[str, Callable[..., Environment]] = {
     "feedback": Feedback,
@@ -44,9 +51,15 @@ ENV_CLASSES = (Feedback, Calculator, PythonTool)
 
 
 def get(name: str) -> Split:
-    """The task of that name with its usual settings, training split. Raises InputError with the nearest name."""
+    """The task of that name with its usual settings, training split; ``package/NAME`` is one of :data:`ADAPTERS`.
+
+    Raises InputError with the nearest name.
+    """
+    package, slash, inner = name.partition("/")
+    if slash and package in ADAPTERS:
+        return ADAPTERS[package](inner)
     if name not in TASKS:
-        raise unknown("task", name, TASKS)
+        raise unknown("task", name, [*TASKS, *(f"{package}/NAME" for package in ADAPTERS)])
     return TASKS[name]()
 
 
