@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from burnish.errors import InputError, unknown
-from burnish.tasks.adapters import gymnasium, reasoning_gym
+from burnish.tasks.adapters import gymnasium, reasoning_gym, verifiers
 from burnish.tasks.arithmetic import KINDS, Arithmetic
 from burnish.tasks.calculator import Calculator
 from burnish.tasks.checks import Generated, Split
@@ -32,12 +32,23 @@ TASKS: dict[str, Callable[..., Split]] = {
     "mazes": Mazes,
     "word-game": WordGame,
 }
-CLASSES = (Arithmetic, Countdown, Mixture, MazeTask, Mazes, WordGame, reasoning_gym.ReasoningGym, gymnasium.Gymnasium)
+CLASSES = (
+    Arithmetic,
+    Countdown,
+    Mixture,
+    MazeTask,
+    Mazes,
+    WordGame,
+    reasoning_gym.ReasoningGym,
+    gymnasium.Gymnasium,
+    verifiers.Verifiers,
+)
 """What a task in a configuration may be."""
 
 ADAPTERS: dict[str, Callable[[str], Split]] = {
     "reasoning-gym": reasoning_gym.load,
     "gymnasium": gymnasium.load,
+    "verifiers": verifiers.load,
 }
 """``{package: what makes a task of a name in it}``: ``task=reasoning-gym/chain_sum``."""
 
