@@ -126,7 +126,7 @@ class Stated(NamedTuple):
     def of(cls, completion: Completion) -> Stated | None:
         """None where the reply has no answer, two of them, or was cut off. What is before a colon is left out."""
         body = final_part(completion.text)
-        if not body or completion.finish == "length":
+        if not body or completion.cut:
             return None
         left, equals, right = body.splitlines()[-1].rpartition(":")[2].strip("`*$. ").partition("=")
         return cls(left.strip(), right.strip() if equals else "") if right.strip() or not equals else None

@@ -65,7 +65,7 @@ class Languages(Problems):
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """Strict: the reply is the word. Lenient: it ends with it. "language" is the share of words in the right language."""
         body = final_part(completion.text)
-        words = [] if body is None or completion.finish == "length" else body.split()
+        words = [] if body is None or completion.cut else body.split()
         part = "thinking" if self.style == "think" else "all"
         return {
             "accuracy": float(bool(words) and _same(words[-1].strip(_PUNCTUATION), example.answer)),
