@@ -14,9 +14,10 @@ SOURCE = ROOT / "src" / "burnish"
 LONGEST = 450
 
 BELOW: dict[str, tuple[str, ...]] = {
-    "types": (),
     "lazy": (),
     "errors": (),
+    "sampling": ("errors",),
+    "types": ("errors", "sampling"),
     "signals": (),
     "view": (),
     "files": ("errors",),
@@ -27,7 +28,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "data": ("types", "errors", "core"),
     "rewards": ("types", "lazy", "errors", "files", "core", "data"),
     "tasks": ("types", "errors", "core", "tabular", "data", "rewards"),
-    "engines": ("types", "errors", "files", "core", "tabular", "data"),
+    "engines": ("types", "errors", "sampling", "files", "core", "tabular", "data"),
     "stage": ("errors", "files", "signals", "config", "sinks", "view"),
     "run": ("errors", "files", "signals", "config", "sinks", "view", "core", "stage"),
 }

@@ -100,7 +100,7 @@ def load_sampler(model: str) -> LocalSampler:
 
 def note_cut(replies: Sequence[Completion]) -> None:
     """Say on standard error how many replies were cut off at their limit, if any."""
-    cut = sum(reply.finish == "length" for reply in replies)
+    cut = sum(reply.cut for reply in replies)
     if cut:
         which = f"{cut} of {len(replies)} replies were" if len(replies) > 1 else "the reply was"
         print(f"({which} cut off; --max-tokens allows longer ones)", file=sys.stderr)

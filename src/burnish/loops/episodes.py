@@ -175,7 +175,7 @@ class _Playing:
             return
         start = len(self.tokens)
         self.rewards += [part._replace(position=start + part.position) for part in reward]
-        self._append(reply.tokens, True, reply.logprobs, reply.kept, reply.kept_ids)
+        self._append(reply.tokens, reply.chosen, reply.logprobs, reply.kept, reply.kept_ids)
         self.messages = (*asked, *reply.messages, *answer)
         if done or last:
             self._end("eos" if done else "length")
@@ -189,7 +189,7 @@ class _Playing:
             self._end("length")
         elif longer[: len(known)] == known:
             new = longer[len(known) :]
-            self._append(new, False, (0.0,) * len(new), (1.0,) * len(new), ())
+            self._append(new, (False,) * len(new), (0.0,) * len(new), (1.0,) * len(new), ())
         else:
             self.rows.append(self._row("stop"))
             self.prompt = longer
@@ -197,11 +197,11 @@ class _Playing:
             self.kept, self.kept_ids = [], []
 
     def _append(
-        self, tokens: Sequence[int], sampled: bool, logprobs: Sequence[float], kept: Sequence[float],
+        self, tokens: Sequence[int], mask: Sequence[bool], logprobs: Sequence[float], kept: Sequence[float],
         kept_ids: Sequence[tuple[int, ...]],
     ) -> None:  # fmt: skip
         self.tokens += tokens
-        self.mask += [sampled] * len(tokens)
+        self.mask += mask
         self.logprobs += logprobs
         self.kept += kept
         self.kept_ids += kept_ids or [()] * len(tokens)

@@ -16,7 +16,7 @@ from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
 from burnish.loops.episodes import Opening, has_turns, play
 from burnish.stage import Stage
-from burnish.types import Completion, Example, Request, Sampler, Sampling, Task
+from burnish.types import CUT, Completion, Example, Request, Sampler, Sampling, Task
 
 
 class Measured(Task, Protocol):
@@ -146,7 +146,7 @@ def summarise(items: Sequence[Item], ks: Sequence[int] = (1,)) -> dict[str, Any]
                 summary[f"{name}/pass@{k}"] = interval(solved)
     tokens = [t for item in items for t in item.tokens]
     summary["length/mean"] = sum(tokens) / len(tokens)
-    summary["length/truncated_frac"] = sum(f == "length" for item in items for f in item.finishes) / len(tokens)
+    summary["length/truncated_frac"] = sum(f in CUT for item in items for f in item.finishes) / len(tokens)
     return summary
 
 

@@ -11,15 +11,18 @@ from burnish.core.episodes import chosen
 from burnish.core.method import Method
 from burnish.engines.local import LocalModel
 from burnish.loops.plan import peak_memory_gb
-from burnish.types import Batch, Metrics
+from burnish.types import Batch, Metrics, Sampling
 
 if TYPE_CHECKING:
     from burnish.loops.rollouts import Group
     from burnish.loops.update import Seen
 
 
-def describe(groups: Sequence[Group], batch: Batch, algo: Method) -> Metrics:
-    """Rewards by episode (total and by part), lengths, and how many groups and tokens had something to teach."""
+def describe(groups: Sequence[Group], batch: Batch, algo: Method, sampling: Sampling) -> Metrics:
+    """Rewards by episode (total and by part), lengths, and how many groups and tokens had something to teach.
+
+    Tokens that the policy did not choose are no part of a length.
+    """
     rollouts = [r for g in groups for r in g.rollouts if r.train]
     scores = [score for g in groups for score in g.scores]
     metrics: Metrics = {"reward/mean": (sum(scores), len(scores))}
@@ -28,9 +31,11 @@ def describe(groups: Sequence[Group], batch: Batch, algo: Method) -> Metrics:
         metrics[f"reward/{name}"] = (total, len(scores))
     equal = sum(len({round(score, 12) for score in g.scores}) == 1 for g in groups)
     useful = int(batch.lengths[~algo.idle(batch)].sum())
+    if sampling.repetition:
+        metrics["length/repeated_frac"] = (sum(r.finish == "repetition" for r in rollouts), len(scores))
     return metrics | _values(batch) | {
         "length/mean": (sum(sum(r.mask) for r in rollouts), len(scores)),
-        "length/truncated_frac": (sum(r.finish == "length" for r in rollouts), len(scores)),
+        "length/truncated_frac": (sum(r.cut for r in rollouts), len(scores)),
         "groups/zero_variance": (equal, len(groups)),
         "tokens/useful_frac": (useful, int(batch.lengths.sum())),
     }  # fmt: skip

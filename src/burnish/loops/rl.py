@@ -20,6 +20,7 @@ from burnish.core.orders import Order, Shuffled
 from burnish.data.batching import collate
 from burnish.data.units import Unit
 from burnish.engines import natural
+from burnish.engines.controls import suppressed
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import Schedule
@@ -141,7 +142,7 @@ def rl(
             with recorded() as said:
                 fresh = _fresh(sampler, policy, drawing, cfg, state)
             rolled = time.perf_counter()
-            annotated = annotate(_collate(fresh.groups, cfg), algo, models, cfg)
+            annotated = annotate(_collate(fresh.groups, cfg, policy), algo, models, cfg)
             batch = algo.credit(annotated, state.algo)
             if first := state.step == begun:
                 report.first_example(stage, policy, batch)
@@ -156,7 +157,7 @@ def rl(
                     "train": time.perf_counter() - rolled,
                 }
                 numbers |= {
-                    **means(add_metrics(metrics, observe.describe(fresh.groups, batch, algo), said)),
+                    **means(add_metrics(metrics, observe.describe(fresh.groups, batch, algo, cfg.sampling), said)),
                     **fresh.metrics,
                     **_remembered(state),
                     **observe.speed(batch, int(batch.mask[seen.rows].sum()), times),
@@ -276,9 +277,10 @@ def _fresh(sampler: LocalSampler, policy: LocalModel, drawing: Drawing, cfg: RLC
     return drawing.step(state.step, state.drawing)
 
 
-def _collate(groups: Sequence[Group], cfg: RLConfig) -> Batch:
-    rollouts = [r for g in groups for r in g.rollouts]
-    return collate(rollouts, temperature=cfg.sampling.temperature, max_tokens=cfg.sampling.max_tokens)
+def _collate(groups: Sequence[Group], cfg: RLConfig, policy: LocalModel) -> Batch:
+    rollouts, how = [r for g in groups for r in g.rollouts], cfg.sampling
+    banned = suppressed(policy.chat, how)
+    return collate(rollouts, temperature=how.temperature, max_tokens=how.max_tokens, suppressed=banned)
 
 
 def annotate(batch: Batch, algo: Method, models: Models, cfg: RLConfig) -> Batch:

@@ -79,7 +79,7 @@ class Countdown:
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """Strict: the reply is a right expression. Lenient: also with "words:" before it or "= target" after it."""
         body = final_part(completion.text)
-        if body is None or completion.finish == "length":
+        if body is None or completion.cut:
             return {"accuracy": 0.0, "accuracy_strict": 0.0}
         numbers, target = example.meta["numbers"], int(example.answer)
         last = body.splitlines()[-1] if body else ""
