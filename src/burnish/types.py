@@ -384,12 +384,33 @@ class Env(Protocol):
     def step(self, text: str) -> tuple[tuple[Message, ...], Reward, bool, Mapping[str, Any]]: ...
 
 
+@runtime_checkable
+class Hearing(Env, Protocol):
+    """An env that is given whole replies: how each of them ended, and what the other players of its game say.
+
+    In every round ``hear`` is called for all episodes before ``step`` is called for any.
+    """
+
+    def hear(self, reply: Completion) -> None: ...
+
+
 class EnvTask(Task, Protocol):
     """A task of several turns: ``env`` answers the policy, at most ``max_turns`` times. Its environments give the rewards."""
 
     @property
     def max_turns(self) -> int: ...
     def env(self, example: Example) -> Env: ...
+
+
+@runtime_checkable
+class Game(EnvTask, Protocol):
+    """A task whose players meet: the episodes that are trained on have envs that know of each other.
+
+    ``seats`` gives the envs of ``count`` episodes of an example. They are played in the same rounds (see :class:`Hearing`),
+    each is one player's own conversation, and rewards go to whoever earned them. ``env`` alone is against a fixed opponent.
+    """
+
+    def seats(self, example: Example, count: int) -> Sequence[Env]: ...
 
 
 class Model(Protocol):

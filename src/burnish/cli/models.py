@@ -13,6 +13,7 @@ from burnish.errors import InputError
 
 if TYPE_CHECKING:
     from burnish.engines.decode import LocalSampler
+    from burnish.loops.evaluate import Measured
     from burnish.types import Completion
 
 Model = Annotated[
@@ -32,6 +33,7 @@ def evaluate(
     *,
     model: Model,
     task: Annotated[str, typer.Option(help="The name of a task, see `burnish list`.", show_default=False)],
+    env: Annotated[str, typer.Option(help="An environment of `burnish list` to play the task in.")] = "",
     n: Annotated[int, typer.Option("-n", min=1, help="How many problems.")] = 200,
     samples: Annotated[int, typer.Option(min=1, help="Replies to each problem.")] = 1,
     k: Annotated[str, typer.Option(help="Report pass@k for these, with commas.")] = "1",
@@ -50,16 +52,19 @@ def evaluate(
     from burnish.tasks import catalog
     from burnish.types import Sampling
 
-    problems = catalog.get(task).with_split(split)
+    problems: Measured = catalog.get(task).with_split(split)
+    if env:
+        problems = catalog.environment(env)(problems)
     sampler = load_sampler(model)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     chat, key = sampler.model.chat, keys.derive("evaluate")
     items = run_items(sampler, chat, problems, n=n, samples=samples, sampling=sampling, key=key)
     summary = summarise(items, ks)
     if as_json:
-        print(json.dumps({"model": model, "task": task, "split": split, **summary}, indent=2))
+        where = {"task": task, **({"env": env} if env else {}), "split": split}
+        print(json.dumps({"model": model, **where, **summary}, indent=2))
     else:
-        _print_summary(f"{model} on {task}, split {split}", summary)
+        _print_summary(f"{model} on {task}{f' with {env}' if env else ''}, split {split}", summary)
 
 
 def sample(

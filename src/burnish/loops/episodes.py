@@ -16,11 +16,14 @@ import numpy as np
 from burnish.core import keys
 from burnish.data.chat import Chat
 from burnish.errors import InputError
-from burnish.loops.failures import Failure
+from burnish.loops.failures import Broken, Failure
 from burnish.types import (
     Completion,
     Env,
     EnvTask,
+    Example,
+    Game,
+    Hearing,
     Message,
     Request,
     Reward,
@@ -41,6 +44,17 @@ def has_turns(task: Task) -> TypeGuard[EnvTask]:
             f"{type(task).__name__} has an env but no max_turns: say after how many turns an episode is cut"
         )
     return True
+
+
+def environments(task: EnvTask, example: Example, count: int) -> Sequence[Env]:
+    """One env for each of ``count`` episodes to train on. The players of a game meet: their envs are linked.
+
+    Envs that cannot be made fail when their episode begins, as they may fail later.
+    """
+    try:
+        return task.seats(example, count) if isinstance(task, Game) else [task.env(example) for _ in range(count)]
+    except Exception as error:  # noqa: BLE001 - whatever the code of a task raises costs its group, not the run
+        return [Broken(error)] * count
 
 
 def checked(reward: Reward, completion: Completion) -> Reward:
@@ -95,7 +109,7 @@ def play(
 ) -> list[Episode]:
     """Play every episode to its end: the environment says so, ``max_turns`` are over, or the context is full.
 
-    An episode does not depend on what is played beside it. The last row of an episode
+    An episode does not depend on what is played beside it, unless its env is linked to another's. The last row of an episode
     finishes with "eos" where the environment ended it and with "length" where it was cut; rows before it with "stop".
 
     An exception of an environment, or an answer of it that cannot be used, goes out to the caller. With ``spare`` it ends
@@ -109,7 +123,10 @@ def play(
         requests = [Request(p.known, keys.derive(*p.opening.names, turn), p.opening.sampling) for p in live]
         completions = sorted(sampler.sample(requests), key=lambda c: c.index)
         for playing, completion in zip(live, completions, strict=True):
-            playing.hear(chat, completion, sampler.context, turn, last=turn + 1 == max_turns)
+            playing.listen(completion, turn)
+        for playing, completion in zip(live, completions, strict=True):
+            if not playing.over:
+                playing.hear(chat, completion, sampler.context, turn, last=turn + 1 == max_turns)
         live = [playing for playing in live if not playing.over]
         if not live:
             break
@@ -160,6 +177,12 @@ class _Playing:
     def known(self) -> tuple[int, ...]:
         """The tokens of the row so far: what the next turn is sampled after."""
         return (*self.prompt, *self.tokens)
+
+    def listen(self, reply: Completion, turn: int) -> None:
+        """Let an env that hears whole replies have this one."""
+        if isinstance(self.opening.env, Hearing):
+            with self._spared(turn):
+                self.opening.env.hear(reply)
 
     def hear(self, chat: Chat, reply: Completion, context: int, turn: int, *, last: bool) -> None:
         """Take the policy's turn and the environment's answer to it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from burnish import files
 from burnish.errors import InputError, TrainingHaltedError
 from burnish.stage import Stage
-from burnish.types import Env, EnvTask, Example, Message, Reward
+from burnish.types import Message, Reward
 
 LINES = 8
 """How much of a traceback is kept: its last lines."""
@@ -74,14 +74,6 @@ class Broken:
 
     def step(self, text: str) -> tuple[tuple[Message, ...], Reward, bool, dict[str, object]]:  # noqa: ARG002
         raise self.error
-
-
-def environment(task: EnvTask, example: Example) -> Env:
-    """The environment of an example; one that cannot be made fails when its episode begins, as any other failure does."""
-    try:
-        return task.env(example)
-    except Exception as error:  # noqa: BLE001 - whatever the code of a task raises costs its group, not the run
-        return Broken(error)
 
 
 class FailureLog:

@@ -17,8 +17,8 @@ from burnish.core import keys
 from burnish.core.orders import Graded, Items, Order, Outcome, Pick, Shuffled
 from burnish.data.chat import Chat
 from burnish.errors import InputError
-from burnish.loops.episodes import Opening, checked, has_turns, play
-from burnish.loops.failures import Lost, environment
+from burnish.loops.episodes import Opening, checked, environments, has_turns, play
+from burnish.loops.failures import Lost
 from burnish.rewards.base import RewardFunction
 from burnish.rewards.compose import DOMAIN
 from burnish.rewards.pool import score_groups
@@ -174,11 +174,11 @@ class Grouping:
         members = self.members
         openings = [
             Opening(
-                environment(task, each.example), (self.seed, "sample", each.draw, i), how, each.draw,
+                env, (self.seed, "sample", each.draw, i), how, each.draw,
                 each.draw * len(members) + i, train=i < self.size,
             )
             for each in asked
-            for i, how in enumerate(members)
+            for i, (how, env) in enumerate(zip(members, environments(task, each.example, len(members)), strict=True))
         ]  # fmt: skip
         episodes = play(self.sampler, self.chat, openings, max_turns=task.max_turns, version=version, spare=True)
         groups, lost = list[Group](), list[Lost]()

@@ -13,13 +13,23 @@ SPLITS = ("train", "dev", "test")
 _BY_TENTH = ("train",) * 8 + ("dev", "test")
 
 
-class Generated(Task, Protocol):
-    """A task that makes its examples from keys, knows a right reply to each, and can be asked for another split."""
+class Judged(Task, Protocol):
+    """A task that can also measure: named scores in [0, 1], whatever it rewards. The first says what counts as success."""
+
+    def measure(self, example: Example, completion: Completion) -> dict[str, float]: ...
+
+
+class Split(Judged, Protocol):
+    """A task that can be asked for another split. It may be one of several turns."""
 
     def with_split(self, split: str) -> Self: ...
+
+
+class Generated(Split, Protocol):
+    """A task that makes its examples from keys, and knows a right reply to each."""
+
     def gold(self, example: Example) -> str: ...
     def near_misses(self, example: Example) -> tuple[str, ...]: ...
-    def measure(self, example: Example, completion: Completion) -> dict[str, float]: ...
 
 
 def split_of(canonical: str) -> str:
