@@ -70,6 +70,10 @@ def checked(reward: Reward, completion: Completion) -> Reward:
     return tuple(RewardPart(last if p == -1 else p, float(v), part) for p, v, part in reward)
 
 
+FAILED = "failed"
+"""The finish of an episode whose environment has failed."""
+
+
 @dataclass(frozen=True)
 class Opening:
     """An episode to be played. Its randomness follows from ``names``: turn k is drawn with the key of (*names, k).
@@ -98,7 +102,12 @@ class Episode:
 
     @property
     def completion(self) -> Completion:
-        """A whole episode as one completion: all sampled tokens, all messages, and why it ended."""
+        """The episode as one completion: all sampled tokens, all messages, and why it ended.
+
+        Where the environment has failed it is the one of a policy that says nothing, with finish "failed".
+        """
+        if self.failure:
+            return Completion((), "", ({"role": "assistant", "content": ""},), FAILED)
         tokens = tuple(t for r in self.rollouts for t, own in zip(r.tokens, r.mask, strict=True) if own)
         text = " ".join(message["content"] for message in self.messages)
         return Completion(tokens, text, self.messages, self.rollouts[-1].finish)

@@ -14,7 +14,7 @@ from burnish.data.chat import Chat
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.episodes import Opening, has_turns, play
+from burnish.loops.episodes import FAILED, Opening, has_turns, play
 from burnish.stage import Stage
 from burnish.types import CUT, Completion, Example, Request, Sampler, Sampling, Task
 
@@ -49,6 +49,7 @@ class Item:
     scores: tuple[dict[str, float], ...]
     tokens: tuple[int, ...]
     finishes: tuple[str, ...]
+    example: Example = field(default_factory=lambda: Example(()))
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -92,13 +93,14 @@ def run_items(
     """Sample and score the first ``n`` items. Item i and sample j always see the same uniforms, whatever the model.
 
     Episodes of several turns are played; as chance is a part of each, an opening that is met again is another item.
+    An episode whose environment fails is scored as one in which the policy says nothing, and finishes with "failed".
     """
     measure = task.measure
     if has_turns(task):
         _require(task, n)
         examples = [task[i] for i in range(n)]
         openings = [Opening(task.env(e), (key, i, j), sampling) for i, e in enumerate(examples) for j in range(samples)]
-        episodes = play(sampler, chat, openings, max_turns=task.max_turns)
+        episodes = play(sampler, chat, openings, max_turns=task.max_turns, spare=True)
         return _scored(measure, examples, [episode.completion for episode in episodes], samples)
     examples = distinct(task, n)
     requests = [
@@ -125,6 +127,7 @@ def _scored(
                 tuple(measure(example, c) for c in own),
                 tuple(len(c.tokens) for c in own),
                 tuple(c.finish for c in own),
+                example,
             )
         )
     return items
@@ -137,16 +140,20 @@ def summarise(items: Sequence[Item], ks: Sequence[int] = (1,)) -> dict[str, Any]
     """
     samples = len(items[0].completions)
     summary: dict[str, Any] = {"n": len(items), "samples": samples}
-    for name in items[0].scores[0]:
-        per_item = [sum(s[name] for s in item.scores) / samples for item in items]
+    for name in {name: None for item in items for name in item.scores[0]}:
+        scored = [item for item in items if name in item.scores[0]]  # parts of a mixture may measure different things
+        per_item = [sum(s[name] for s in item.scores) / samples for item in scored]
         summary[name] = interval(per_item)
         for k in ks:
             if 1 < k <= samples:
-                solved = [pass_at_k(samples, sum(s[name] >= 1 for s in item.scores), k) for item in items]
+                solved = [pass_at_k(samples, sum(s[name] >= 1 for s in item.scores), k) for item in scored]
                 summary[f"{name}/pass@{k}"] = interval(solved)
     tokens = [t for item in items for t in item.tokens]
     summary["length/mean"] = sum(tokens) / len(tokens)
     summary["length/truncated_frac"] = sum(f in CUT for item in items for f in item.finishes) / len(tokens)
+    failed = sum(f == FAILED for item in items for f in item.finishes)
+    if failed:
+        summary["env/failed_frac"] = failed / len(tokens)
     return summary
 
 

@@ -113,7 +113,8 @@ def say_next(run: Run, model: Artifact, prompt: str) -> None:
 
 
 def _scores(result: dict[str, Any], name: str) -> list[float]:
-    return [sum(s[name] for s in item["scores"]) / len(item["scores"]) for item in result["items"]]
+    items = [item["scores"] for item in result["items"] if name in item["scores"][0]]
+    return [sum(score[name] for score in scores) / len(scores) for scores in items]
 
 
 def _interval(value: dict[str, float]) -> str:

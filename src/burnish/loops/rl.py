@@ -317,7 +317,11 @@ def _measure(
     key = keys.derive("evaluate")
     items = run_items(sampler, policy.chat, heldout, n=cfg.eval_items, samples=1, sampling=cfg.sampling, key=key)
     found: dict[str, Any] = summarise(items)
-    return {f"eval/{name}": value["mean"] for name, value in found.items() if isinstance(value, dict)}
+    scores = {f"eval/{name}": value["mean"] for name, value in found.items() if isinstance(value, dict)}
+    for domain, own in observe.by_domain([(item.example, item) for item in items]).items():
+        apart: dict[str, Any] = summarise(own)
+        scores |= {f"eval/{domain}/{name}": x["mean"] for name, x in apart.items() if isinstance(x, dict)}
+    return scores | {f"eval/{name}": found[name] for name in ("env/failed_frac",) if name in found}
 
 
 def _halt_if_broken(stage: Stage, models: Models, state: LoopState, groups: Sequence[Group], seen: Seen) -> None:

@@ -14,7 +14,7 @@ from burnish.tasks.environments import Environment, Partner
 from burnish.tasks.feedback import Feedback
 from burnish.tasks.maze import MazeTask
 from burnish.tasks.mazes import Mazes
-from burnish.tasks.mixture import Mixture
+from burnish.tasks.mixture import Mixture, is_mixture, parse
 from burnish.tasks.python_tool import PythonTool
 from burnish.tasks.userfile import make, names_file
 from burnish.tasks.word_game import WordGame
@@ -44,7 +44,12 @@ ENV_CLASSES = (Feedback, Calculator, PythonTool)
 
 
 def get(name: str) -> Split:
-    """The task of that name with its usual settings, training split. Raises InputError with the nearest name."""
+    """The task of that name with its usual settings, training split; of several names (``2*countdown + sum``) their mixture.
+
+    Raises InputError with the nearest name.
+    """
+    if is_mixture(name):
+        return parse(name, single)
     if name not in TASKS:
         raise unknown("task", name, TASKS)
     return TASKS[name]()
