@@ -46,14 +46,16 @@ def has_turns(task: Task) -> TypeGuard[EnvTask]:
     return True
 
 
-def environments(task: EnvTask, example: Example, count: int) -> Sequence[Env]:
-    """One env for each of ``count`` episodes to train on. The players of a game meet: their envs are linked.
+def environments(task: EnvTask, example: Example, count: int, *, meet: bool = True) -> Sequence[Env]:
+    """One env for each of ``count`` episodes. Where the players of a game ``meet``, their envs are linked, to train on.
 
     Envs that cannot be made fail when their episode begins, as they may fail later.
     """
     try:
-        return task.seats(example, count) if isinstance(task, Game) else [task.env(example) for _ in range(count)]
-    except Exception as error:  # noqa: BLE001 - whatever the code of a task raises costs its group, not the run
+        if meet and isinstance(task, Game):
+            return task.seats(example, count)
+        return [task.env(example) for _ in range(count)]
+    except Exception as error:  # noqa: BLE001 - whatever the code of a task raises costs its episodes, not the run
         return [Broken(error)] * count
 
 

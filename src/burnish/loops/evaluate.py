@@ -14,7 +14,7 @@ from burnish.data.chat import Chat
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.episodes import FAILED, Opening, has_turns, play
+from burnish.loops.episodes import FAILED, Opening, environments, has_turns, play
 from burnish.stage import Stage
 from burnish.types import CUT, Completion, Example, Request, Sampler, Sampling, Task
 
@@ -99,7 +99,11 @@ def run_items(
     if has_turns(task):
         _require(task, n)
         examples = [task[i] for i in range(n)]
-        openings = [Opening(task.env(e), (key, i, j), sampling) for i, e in enumerate(examples) for j in range(samples)]
+        openings = [
+            Opening(env, (key, i, j), sampling)
+            for i, example in enumerate(examples)
+            for j, env in enumerate(environments(task, example, samples, meet=False))
+        ]
         episodes = play(sampler, chat, openings, max_turns=task.max_turns, spare=True)
         return _scored(measure, examples, [episode.completion for episode in episodes], samples)
     examples = distinct(task, n)
