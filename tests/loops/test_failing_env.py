@@ -20,6 +20,7 @@ from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops.evaluate import run_items, summarise
 from burnish.loops.failures import Failure, FailureLog, Lost, check_hope
 from burnish.loops.rl import RLConfig, rl
+from burnish.loops.rollouts import Grouping
 from burnish.run import Run
 from burnish.signals import Interrupted
 from burnish.stage import Stage
@@ -137,7 +138,6 @@ def test_a_failure_costs_its_group_and_is_written_down(
 def test_the_episodes_beside_a_failing_one_are_as_they_were(tmp_path: Path) -> None:
     sound, ruins = MazeTask(), Ruins()
     model = table(tmp_path)
-    from burnish.loops.rollouts import Grouping
 
     def groups(task: MazeTask) -> tuple[Any, Any]:
         grouping = Grouping(LocalSampler(model), model.chat, task, task.reward, 4, ONE, 7)
@@ -153,7 +153,8 @@ def test_the_episodes_beside_a_failing_one_are_as_they_were(tmp_path: Path) -> N
 
 def test_a_run_in_which_nearly_all_fail_halts_and_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(
-        TrainingHaltedError, match=rf"of 8 groups of 8 failed, the last one with KeyError: 'key' \({__file__}:"
+        TrainingHaltedError,
+        match=rf"failed in 32 of 32 episodes and cost 8 groups, the last one with KeyError: 'key' \({__file__}:",
     ):
         trained(tmp_path / "run", Ruins(share=1.0))
     assert len(failures(tmp_path / "run/rl")) == 8
@@ -162,13 +163,15 @@ def test_a_run_in_which_nearly_all_fail_halts_and_names_the_line(tmp_path: Path)
         trained(tmp_path / "env", Ruins(how="env"))
 
 
-def test_when_there_is_hope(tmp_path: Path) -> None:
-    lost = Lost(0, 0, 0, 1, Failure(0, "KeyError", "'k'", "f.py:1", ()))
-    for failed, asked in ((7, 7), (8, 9), (90, 100)):
-        check_hope(1, [lost] * failed, asked, tmp_path)
-    for failed, asked in ((8, 8), (10, 11), (91, 100)):
-        with pytest.raises(TrainingHaltedError, match=f"of {failed} groups of {asked} failed"):
-            check_hope(1, [lost] * failed, asked, tmp_path)
+def test_when_there_is_no_hope(tmp_path: Path) -> None:
+    lost = Lost(0, 0, 0, 4, Failure(0, "KeyError", "'k'", "f.py:1", ()))
+    for groups, episodes in ((7, 28), (8, 36), (90, 400), (99, 800)):
+        check_hope(1, [lost] * groups, episodes, 5, tmp_path)
+    for groups, episodes in ((8, 32), (10, 44), (91, 400), (100, 800)):
+        with pytest.raises(
+            TrainingHaltedError, match=f"in {4 * groups} of {episodes} episodes and cost {groups} groups"
+        ):
+            check_hope(1, [lost] * groups, episodes, 5, tmp_path)
 
 
 def test_an_interrupted_run_fails_again_at_the_same_places(tmp_path: Path) -> None:

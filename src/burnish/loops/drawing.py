@@ -83,7 +83,8 @@ class Drawing:
             lost += failed
             for each in failed:
                 self.log.add(step + 1, each)
-            check_hope(step + 1, lost, len(drawn) + len(lost), self.log.path)
+            episodes = (len(drawn) + len(lost)) * len(self.grouping.members)
+            check_hope(step + 1, lost, episodes, self.cfg.prompts, self.log.path)
             kept += [group for group in groups if self.select is None or self.select.keeps(group.scores)]
         metrics = describe(drawn)
         if self.select:

@@ -14,9 +14,10 @@ from burnish.types import Message, Reward
 
 LINES = 8
 """How much of a traceback is kept: its last lines."""
-FEW = 8
-MOST = 0.9
-"""A step halts when at least so many of its groups have failed, and more than this share of those it asked for."""
+FEW, NEARLY = 8, 0.9
+"""A step halts when at least so many of its groups are lost, if more than this share of all its episodes have failed."""
+MOST = 20
+"""It halts anyhow when so many times the groups of a step are lost: of large groups few survive even rare failures."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,14 @@ class FailureLog:
             self._say(f"step {step}: an environment failed with {failure}; its group is drawn anew (see {self.path})")
 
 
-def check_hope(step: int, lost: Sequence[Lost], asked: int, log: Path) -> None:
-    """Raise TrainingHaltedError where nearly all groups that a step has asked for are lost."""
-    if len(lost) >= FEW and len(lost) > MOST * asked:
-        raise TrainingHaltedError(
-            f"step {step}: the environments of {len(lost)} groups of {asked} failed, the last one with {lost[-1].failure}. "
-            f"Mend the environment and resume; {log} has every failure."
-        )
+def check_hope(step: int, lost: Sequence[Lost], episodes: int, prompts: int, log: Path) -> None:
+    """Raise TrainingHaltedError where there is no point in going on with a step of ``prompts`` groups: nearly all of the
+    ``episodes`` it has asked for fail, or too many groups are lost.
+    """
+    failed = sum(each.failed for each in lost)
+    if len(lost) < FEW or (failed <= NEARLY * episodes and len(lost) < MOST * prompts):
+        return
+    raise TrainingHaltedError(
+        f"step {step}: environments have failed in {failed} of {episodes} episodes and cost {len(lost)} groups, the last one "
+        f"with {lost[-1].failure}. Mend the environment and resume; {log} has every failure."
+    )
