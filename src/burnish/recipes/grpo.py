@@ -90,7 +90,7 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
     prompts, during, test = (None if part is None else played(part, s.env, reward) for part in parts)
     assert prompts is not None
     if has_turns(prompts):
-        rehearse(prompts)
+        rehearse(prompts, s.rl.group + s.algo.needs_greedy)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measure = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
     before = run.stage(evaluate, "0-before", base, test, cfg=measure) if measure.n else None
