@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from burnish.core.keys import derive, uniforms
 from burnish.errors import InputError
-from burnish.tasks import checks
+from burnish.tasks import checks, votes
 from burnish.types import Completion, Example, Reward
 
 
@@ -59,6 +59,10 @@ class Mixture:
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """The measures of the part that made the example."""
         return self._part(example).measure(example, completion)
+
+    def said(self, example: Example, completion: Completion) -> Hashable | None:
+        """What a reply says, for votes, as the part that made the example reads it."""
+        return votes.said(self._part(example), example, completion)
 
     def gold(self, example: Example) -> str:
         return self._part(example).gold(example)
