@@ -311,17 +311,25 @@ def _remembered(state: LoopState) -> dict[str, float]:
 def _measure(
     sampler: LocalSampler, policy: LocalModel, heldout: Measured | None, cfg: RLConfig, step: int
 ) -> dict[str, float]:
-    """Held-out scores of the policy that is about to sample, when they are due: they stand beside its rewards."""
+    """Held-out scores of the policy that is about to sample, when they are due: they stand beside its rewards.
+
+    All together, and by the domain of the prompts where these have one.
+    """
     if heldout is None or not cfg.eval_every or step % cfg.eval_every:
         return {}
     key = keys.derive("evaluate")
     items = run_items(sampler, policy.chat, heldout, n=cfg.eval_items, samples=1, sampling=cfg.sampling, key=key)
-    found: dict[str, Any] = summarise(items)
-    scores = {f"eval/{name}": value["mean"] for name, value in found.items() if isinstance(value, dict)}
-    for domain, own in observe.by_domain([(item.example, item) for item in items]).items():
-        apart: dict[str, Any] = summarise(own)
-        scores |= {f"eval/{domain}/{name}": x["mean"] for name, x in apart.items() if isinstance(x, dict)}
-    return scores | {f"eval/{name}": found[name] for name in ("env/failed_frac",) if name in found}
+    apart = observe.by_domain([(item.example, item) for item in items])
+    found: dict[str, Any] = {"eval": summarise(items)}
+    found |= {f"eval/{domain}": summarise(own) for domain, own in apart.items()}
+    scores = {
+        f"{where}/{name}": value["mean"]
+        for where, summary in found.items()
+        for name, value in summary.items()
+        if isinstance(value, dict)
+    }
+    failed = "env/failed_frac"
+    return scores | ({f"eval/{failed}": found["eval"][failed]} if failed in found["eval"] else {})
 
 
 def _halt_if_broken(stage: Stage, models: Models, state: LoopState, groups: Sequence[Group], seen: Seen) -> None:

@@ -90,6 +90,10 @@ class Countdown:
             "accuracy_strict": float(solves(body, numbers, target)),
         }
 
+    def said(self, example: Example, completion: Completion) -> str | None:  # noqa: ARG002 - of no use here
+        """The expression, for votes: of the right ones each is another answer."""
+        return "".join((final_part(completion.text) or "").split()) or None
+
     def gold(self, example: Example) -> str:
         """The expression from which the problem was made."""
         return self._reply(example.meta["solution"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from burnish.core.keys import derive, uniforms
 from burnish.errors import InputError
-from burnish.tasks import checks
+from burnish.tasks import checks, votes
 from burnish.tasks.environments import explanation
 from burnish.types import Completion, Example, Reward
 
@@ -86,6 +86,10 @@ class Mixture:
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """The measures of the part that made the example."""
         return self._part(example).measure(example, completion)
+
+    def said(self, example: Example, completion: Completion) -> Hashable | None:
+        """What a reply says, for votes, as the part that made the example reads it."""
+        return votes.said(self._part(example), example, completion)
 
     def gold(self, example: Example) -> str:
         return self._part(example).gold(example)
