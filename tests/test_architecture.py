@@ -49,6 +49,8 @@ ELSEWHERE = {
     "cli/plan": "cli/test_plan_command.py",
     "core/units": "core/test_units_pairs.py",
     "loops/episodes": "loops/test_turns.py",
+    # What they are kept for is an environment that fails.
+    "loops/failures": "loops/test_failing_env.py",
     # What becomes of begun answers is seen where somebody rates them.
     "loops/continuations": "loops/test_step_labels.py",
     # What these build or check is tested as a whole, by those who ask for it.

@@ -20,7 +20,7 @@ from burnish.tasks.humaneval import HumanEval
 from burnish.tasks.languages import Languages
 from burnish.tasks.maze import MazeTask
 from burnish.tasks.mazes import Mazes
-from burnish.tasks.mixture import Mixture
+from burnish.tasks.mixture import Mixture, is_mixture, parse
 from burnish.tasks.points24 import Points24
 from burnish.tasks.preference_world import PreferenceWorld
 from burnish.tasks.python_tool import PythonTool
@@ -97,12 +97,14 @@ ENV_CLASSES = (Feedback, Calculator, PythonTool)
 
 
 def get(name: str) -> Split:
-    """The task of that name with its usual settings, training split.
+    """The task of that name with its usual settings, training split; of several names (``2*countdown + sum``) their mixture.
 
     ``package/NAME`` is one of :data:`ADAPTERS`, ``file.py:Name`` one of the user's, which may lack ``with_split``: then it is
     trained on as it is, and nothing is held out. Raises InputError with the nearest name, or for what cannot be loaded or
     is no task.
     """
+    if is_mixture(name):
+        return parse(name, single)
     if names_file(name):
         return _users(name)
     package, slash, inner = name.partition("/")

@@ -88,6 +88,10 @@ class Countdown:
         """What is wrong with the expression: numbers that are missing or too many, the value it has."""
         return explanation(completion, example.meta["numbers"], int(example.answer))
 
+    def said(self, example: Example, completion: Completion) -> str | None:  # noqa: ARG002 - of no use here
+        """The expression, for votes: of the right ones each is another answer."""
+        return "".join((final_part(completion.text) or "").split()) or None
+
     def gold(self, example: Example) -> str:
         """The expression from which the problem was made."""
         return self._reply(example.meta["solution"])
