@@ -41,8 +41,9 @@ def test_ten_lines_are_a_run(nano: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("package", [burnish, rewards], ids=["burnish", "rewards"])
 def test_every_public_name_is_there_and_lives_where_it_is_said_to(package: Any) -> None:
-    assert sorted({*package.__all__} - {"__version__"}) == sorted(package._HOME)
-    for name, home in package._HOME.items():
+    homes = {name: home for home, names in package._NAMES.items() for name in names}
+    assert sorted({*package.__all__} - {"__version__"}) == sorted(homes)
+    for name, home in homes.items():
         assert getattr(package, name) is getattr(importlib.import_module(f"{package.__name__}.{home}"), name)
     assert set(package.__all__) <= set(dir(package))
 
