@@ -68,7 +68,7 @@ class Measured(NamedTuple):
     variance: float
 
 
-def difficulty(stage: Stage, model: Path, task: Task, *, reward: RewardFunction | None = None, cfg: Difficulty) -> Path:
+def rate(stage: Stage, model: Path, task: Task, *, reward: RewardFunction | None = None, cfg: Difficulty) -> Path:
     """A stage: prompts with what the model makes of them, for :class:`burnish.data.datasets.Dataset`.
 
     Columns: ``pass_rate``, ``difficulty`` (1 - pass rate: it takes the place of a task's own), ``reward_mean``,

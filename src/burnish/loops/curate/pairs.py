@@ -46,7 +46,7 @@ class Pair(NamedTuple):
     rejected: Scored
 
 
-def pairs(stage: Stage, model: Path, task: Task, *, reward: RewardFunction | None = None, cfg: BestWorst) -> Path:
+def prefer(stage: Stage, model: Path, task: Task, *, reward: RewardFunction | None = None, cfg: BestWorst) -> Path:
     """A stage: for each prompt the completion with the highest reward above the one with the lowest.
 
     For :class:`burnish.data.comparisons.Comparisons`; columns ``score_chosen`` and ``score_rejected`` are the rewards.
@@ -58,7 +58,7 @@ def pairs(stage: Stage, model: Path, task: Task, *, reward: RewardFunction | Non
 def long2short(stage: Stage, model: Path, task: Task, *, reward: RewardFunction | None = None, cfg: Long2Short) -> Path:
     """A stage: for each prompt the shortest right completion above long ones, by :func:`short_long`.
 
-    In the format of :func:`pairs`, with the lengths in tokens in ``length_chosen`` and ``length_rejected``.
+    In the format of :func:`prefer`, with the lengths in tokens in ``length_chosen`` and ``length_rejected``.
     """
     return _stored(
         stage, model, task, reward, cfg, lambda group: short_long(group, cfg.threshold, cfg.ratio, cfg.per_prompt)
