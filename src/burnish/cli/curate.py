@@ -141,6 +141,8 @@ class _Order:
         found = UserTask(Dataset(data), grader=reward)
         if "reward" in self.takes:
             found.require_grading()
+        if reward is not None:
+            found.check(reward.check)
         return found
 
     def _needed(self, typed: Mapping[str, str], name: str) -> str:

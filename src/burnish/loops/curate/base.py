@@ -57,13 +57,17 @@ class Scored(NamedTuple):
 
     @property
     def ends(self) -> bool:
-        """Whether it says something and came to its own end: what was cut off shows no end to learn from."""
-        return self.completion.finish not in ("length", "paused") and bool(self.completion.text.strip())
+        return ends(self.completion)
 
     @property
     def length(self) -> int:
         """In tokens, with the one that ends it."""
         return len(self.completion.tokens)
+
+
+def ends(completion: Completion) -> bool:
+    """Whether it says something and came to its own end: what was cut off shows no end to learn from."""
+    return completion.finish not in ("length", "paused") and bool(completion.text.strip())
 
 
 def draw(stage: Stage, model: Path, task: Task, cfg: Draw, who: str = "draw") -> list[Drawn]:
