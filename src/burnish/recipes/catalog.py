@@ -64,6 +64,7 @@ def get(name: str) -> Recipe:
         reward_models,
         scores,
     )
+    from burnish.loops.evaluation import retention
     from burnish.tasks import catalog as tasks
     from burnish.tasks.checks import Generated
 
@@ -75,6 +76,7 @@ def get(name: str) -> Recipe:
     config.named(reward_models.JudgeLoss, reward_models.get, reward_models.CLASSES)
     config.named(ranking.Penalty, ranking.penalty, ranking.PENALTIES)
     config.named(Generated, tasks.get, tasks.CLASSES)
+    config.named(retention.Retention, retention.by_name)
     config.functions(aggregate.Aggregate, "aggregate", aggregate)
     config.functions(kl.Estimator, "estimator", kl)
     config.functions(kl.Anchor, "anchor", kl)
