@@ -94,12 +94,12 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
         rl, "1-rl", base, prompts, algo=s.algo, cfg=cfg, reward=reward, heldout=during, critic=critic,
         pretraining=pretraining,
     )  # fmt: skip
+    watch.after("1-rl", tuned)
     if before:
         after = run.stage(evaluate, "2-after", tuned, test, cfg=measure)
         report.learned(run, tuned, before, after, stage="1-rl")
     else:
         report.say_next(run, tuned, prompts[0].messages[-1]["content"])
-    watch.after("1-rl", tuned)
     return tuned
 
 

@@ -26,7 +26,7 @@ from burnish.loops.evaluate import run_items
 from burnish.loops.evaluation.measures import scores
 from burnish.loops.evaluation.questions import questions
 from burnish.loops.evaluation.tables import difference, shown
-from burnish.run import Run
+from burnish.run import Artifact, Run
 from burnish.stage import Stage
 from burnish.tasks import catalog
 from burnish.tasks.checks import Generated
@@ -141,14 +141,14 @@ class Watch:
     last: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def begin(run: Run, model: Path, retention: Retention | bool | None, engine: Engine) -> Watch:
+    def begin(run: Run, model: Path | Artifact, retention: Retention | bool | None, engine: Engine) -> Watch:
         """Measure the model that the run begins with, in the stage "retention". True is the usual set."""
         cfg = Retention() if retention is True else retention or None
         watch = Watch(run, cfg, engine)
         found = watch._measured("retention", model)
         return replace(watch, first=found, last=found)
 
-    def after(self, stage: str, model: Path) -> Watch:
+    def after(self, stage: str, model: Path | Artifact) -> Watch:
         """Measure the model that ``stage`` left, in "<stage>-retention": say and record what was forgotten."""
         found = self._measured(f"{stage}-retention", model)
         if found:
@@ -160,7 +160,7 @@ class Watch:
                     self.run.view.say(Text(verdict(moved)))
         return replace(self, last=found)
 
-    def _measured(self, name: str, model: Path) -> dict[str, Any]:
+    def _measured(self, name: str, model: Path | Artifact) -> dict[str, Any]:
         if self.cfg is None:
             return {}
         tasks = {task: catalog.get(task).with_split("test") for task in self.cfg.tasks}
