@@ -22,14 +22,13 @@ from burnish.data.units import Unit, collate, encode
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.evaluate import run_items
+from burnish.loops.evaluate import Measured, run_items
 from burnish.loops.evaluation.measures import scores
 from burnish.loops.evaluation.questions import questions
 from burnish.loops.evaluation.tables import difference, shown
 from burnish.run import Artifact, Run
 from burnish.stage import Stage
 from burnish.tasks import catalog
-from burnish.tasks.checks import Generated
 from burnish.types import Comparison, Sampling
 
 QUESTIONS = "questions"
@@ -72,7 +71,7 @@ def by_name(text: str) -> Retention:
 
 
 def measure(
-    stage: Stage, model: Path, asked: Sequence[Comparison], tasks: Mapping[str, Generated], *, n: int, max_tokens: int,
+    stage: Stage, model: Path, asked: Sequence[Comparison], tasks: Mapping[str, Measured], *, n: int, max_tokens: int,
     engine: Engine,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """A stage: {kind of question, or "task NAME": {"right": series, "nll": series}}; tasks have no "nll".
@@ -198,6 +197,16 @@ def table(moved: Mapping[str, Any], title: str) -> Table:
             name, str(right["after"]["n"]), shown(right["before"], 2), shown(right["after"], 2),
             difference(right["paired"], 2), difference(nll["paired"], 2) if nll else "",
         )  # fmt: skip
+    return out
+
+
+def answers_table(found: Mapping[str, Any], title: str) -> Table:
+    """What one model makes of the questions, as estimates by kind."""
+    out = Table(box=None, padding=(0, 2), title=title, title_justify="left")
+    for column in ("", "n", "right", "nats per token"):
+        out.add_column(column)
+    for kind, one in found.items():
+        out.add_row(kind, str(one[RIGHT]["n"]), shown(one[RIGHT], 2), shown(one[NLL], 2))
     return out
 
 
