@@ -44,6 +44,7 @@ ELSEWHERE = {
     "sinks": "test_view.py",
     # Their own names are taken by the tests of other modules: basenames are unique.
     "cli/plan": "cli/test_plan_command.py",
+    "cli/evaluate": "cli/test_evaluate_command.py",
     "core/units": "core/test_units_pairs.py",
     "loops/episodes": "loops/test_turns.py",
     # What becomes of begun answers is seen where somebody rates them.
@@ -55,6 +56,9 @@ ELSEWHERE = {
     # A protocol; what it describes is tested where there is one.
     "tasks/environments": "tasks/test_feedback.py",
     "loops/curate/base": "loops/curate/test_rejection.py",
+    # Sentences are seen where they are asked, tables where they are printed.
+    "loops/evaluation/questions": "loops/evaluation/test_retention.py",
+    "loops/evaluation/tables": "cli/test_evaluate_command.py",
     # A list of sentences, and the cases that an audit of these rewards asks about.
     "rewards/principles": "rewards/test_constitution.py",
     "rewards/corpora/judge": "rewards/test_generative.py",

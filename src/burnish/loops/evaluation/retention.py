@@ -189,8 +189,8 @@ def _moved(what: str, before: Series, after: Series) -> dict[str, Any]:
 def table(moved: Mapping[str, Any], title: str) -> Table:
     """The table for people."""
     out = Table(box=None, padding=(0, 2), title=title, title_justify="left")
-    for column in ("", "n", "right before", "right after", "change", "nats per token, change"):
-        out.add_column(column)
+    for column in ("", "n", "right before", "right after", "change", "nats per token"):
+        out.add_column(column, no_wrap=True)
     for name, one in moved.items():
         right, nll = one[RIGHT], one.get(NLL)
         out.add_row(
@@ -215,4 +215,4 @@ def verdict(moved: Mapping[str, Any]) -> str:
     wrong = [name for name, one in moved.items() if one[RIGHT]["paired"]["high"] < 0]
     rare = [name for name, one in moved.items() if NLL in one and one[NLL]["paired"]["low"] > 0]
     parts = ["less often right: " + ", ".join(wrong)] * bool(wrong) + ["less likely: " + ", ".join(rare)] * bool(rare)
-    return "; ".join(parts) or "nothing that these questions and tasks would show"
+    return "forgotten: " + ("; ".join(parts) or "nothing that these questions and tasks would show")

@@ -55,7 +55,7 @@ def behaviour_table(found: Mapping[str, dict[str, Any]], title: str, columns: Se
 def _table(found: Mapping[str, dict[str, Any]], title: str, columns: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 2), title=title, title_justify="left")
     for column in ("", *columns):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for name, one in found.items():
         digits = _digits(name)
         row = [shown(one["before"], digits), shown(one["after"], digits), difference(one["paired"], digits)]
@@ -77,7 +77,7 @@ def estimates_table(found: Mapping[str, Any]) -> Table:
     """The measures of one model: scores first, then how it replies. Other entries, and what it never does, are left out."""
     table = Table(box=None, padding=(0, 2))
     for column in ("", "mean, 95% interval"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     measured = {name: one for name, one in found.items() if isinstance(one, dict) and "mean" in one}
     for name in [*(name for name in measured if name not in BEHAVIOUR), *BEHAVIOUR]:
         if name in measured and (name not in BEHAVIOUR or measured[name]["mean"]):
@@ -91,7 +91,7 @@ def by_table(found: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequen
         return []
     table = Table(box=None, padding=(0, 2), title="\ngroup by group", title_justify="left")
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for label, estimates in found.items():
         table.add_row(label, str(estimates[0]["n"]), *(shown(one) for one in estimates))
     return [table]
@@ -104,7 +104,7 @@ def calibration_table(found: Mapping[str, Any] | None, whose: str = "") -> list[
     error, chance, over = found["error"], found["chance"], found["overconfidence"]
     table = Table(box=None, padding=(0, 2))
     for column in ("confidence", "n", "mean", "right"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for one in found["bins"]:
         row = (str(one["n"]), f"{one['confidence']:.3f}", shown(one["accuracy"]))
         table.add_row(f"{one['low']:.1f} to {one['high']:.1f}", *row)
