@@ -12,9 +12,8 @@ from burnish.types import Completion, Example, Message, Reward
 
 
 def reply(text: str, finish: str = "eos", before: tuple[Message, ...] = ()) -> Completion:
-    return Completion(
-        (), " ".join([*(m["content"] for m in before), text]), (*before, {"role": "assistant", "content": text}), finish
-    )
+    messages: tuple[Message, ...] = (*before, {"role": "assistant", "content": text})
+    return Completion((), " ".join(message["content"] for message in messages), messages, finish)
 
 
 def votes(task: Any, example: Example, *texts: str) -> list[Any]:
@@ -62,7 +61,7 @@ class Free:
     def __getitem__(self, index: int) -> Example:
         return Example(({"role": "user", "content": "?"},))
 
-    def reward(self, example: Example, completions: Any) -> list[Reward]:
+    def reward(self, example: Example, completions: Any) -> list[Reward]:  # noqa: ARG002
         raise AssertionError("nobody is graded")
 
 

@@ -25,7 +25,7 @@ def test_many_numbers_are_put_into_bins_of_about_one_size() -> None:
     found = groups(items(*values), "difficulty")
     assert len(found) == BINS and sorted(place for places in found.values() for place in places) == list(range(100))
     assert all(len(places) == 20 for places in found.values())
-    assert list(found)[0] == "0 to 19" and {values[place] for place in found["0 to 19"]} == set(range(20))
+    assert next(iter(found)) == "0 to 19" and {values[place] for place in found["0 to 19"]} == set(range(20))
 
 
 def test_no_value_is_in_two_bins() -> None:
@@ -36,7 +36,7 @@ def test_no_value_is_in_two_bins() -> None:
 
 
 def test_a_key_that_is_not_there_is_named() -> None:
-    with pytest.raises(InputError, match="no item says its 'dificulty'. Did you mean 'difficulty'"):
+    with pytest.raises(InputError, match=r"no item says its 'dificulty'\. Did you mean 'difficulty'"):
         groups(items(1, 2), "dificulty")
     with pytest.raises(InputError, match="'kind' has 20 values that are no numbers"):
         groups(items(*range(20)), "kind")
