@@ -56,9 +56,12 @@ def evaluate(
     wanted = _Wanted(_numbers("--k", k, samples), _numbers("--cons", cons, samples), by, _reward(judge))
     if judge and not against and max(wanted.ks) == 1:
         raise InputError("--judge has nothing to judge: add --samples 4 --k 1,4 for best-of-4, or --against MODEL")
+    from burnish.loops.evaluation import groups
     from burnish.types import Sampling
 
     problems = _problems(task, split)
+    if problems is not None and by:
+        groups.groups([problems[i].meta for i in range(min(n, len(problems)))], by)  # an error comes before the work
     samplers = [load_sampler(name) for name in (model, against) if name]
     report: dict[str, Any] = {"model": model, **({"against": against} if against else {})}
     if problems is not None:
@@ -126,7 +129,7 @@ def _measured(sides: Sequence[list[Item]], wanted: _Wanted) -> dict[str, Any]:
         name = next(iter(sides[0][0].scores[0]))
         report["by"] = {
             label: [estimates({name: groups.of(each[name], places)})[name] for each in found]
-            for label, places in groups.groups(sides[0], wanted.by).items()
+            for label, places in groups.groups([item.example.meta for item in sides[0]], wanted.by).items()
         }
     if len(sides) > 1:
         report["compared"] = tables.compared(theirs, ours)

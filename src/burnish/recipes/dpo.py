@@ -81,10 +81,10 @@ def train(run: Run, s: Dpo, recipe: str) -> Artifact:
     for part in (training, heldout):
         if part is not None:
             check(part, base, s)
+    watch = Watch.begin(run, base, s.retention, s.fit.engine)
     if heldout is not None:
         against = (reference or base) if s.loss.needs.reference else None
         before = run.stage(implicit.measure, "0-before", base, heldout, loss=s.loss, cfg=s.fit, reference=against)
-    watch = Watch.begin(run, base, s.retention, s.fit.engine)
     tuned: Artifact = run.stage(
         fit, f"1-{recipe}", base, training, cfg=s.fit, loss=s.loss, reference=reference,
         heldout=heldout if s.fit.eval_every else None,

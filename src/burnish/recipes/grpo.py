@@ -88,8 +88,8 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
             check(part, base)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measure = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
-    before = run.stage(evaluate, "0-before", base, test, cfg=measure) if measure.n else None
     watch = Watch.begin(run, base, s.retention, s.rl.engine)
+    before = run.stage(evaluate, "0-before", base, test, cfg=measure) if measure.n else None
     tuned: Artifact = run.stage(
         rl, "1-rl", base, prompts, algo=s.algo, cfg=cfg, reward=reward, heldout=during, critic=critic,
         pretraining=pretraining,

@@ -78,8 +78,8 @@ def main(run: Run, s: OnlineDpo) -> Artifact:
             check(part, base)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measured = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
-    before = run.stage(evaluate, "0-before", base, test, cfg=measured) if measured.n else None
     watch = Watch.begin(run, base, s.retention, s.rl.engine)
+    before = run.stage(evaluate, "0-before", base, test, cfg=measured) if measured.n else None
     tuned: Path | Artifact = base
     for number in range(1, s.rounds + 1):
         tuned = run.stage(rl, f"{number}-round", tuned, prompts, algo=s.algo, cfg=cfg, reward=reward, heldout=during)

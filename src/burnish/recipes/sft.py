@@ -67,8 +67,8 @@ def main(run: Run, s: Sft) -> Artifact:
     base = resolve(s.model)
     train, heldout = parts(Part, s.data, s.heldout, Texts if plain else Dataset)
     check(train, base, s.fit)
-    before = run.stage(nll, "0-before", base, heldout, cfg=s.fit) if heldout else None
     watch = Watch.begin(run, base, s.retention, s.fit.engine)
+    before = run.stage(nll, "0-before", base, heldout, cfg=s.fit) if heldout else None
     tuned: Artifact = run.stage(
         fit, "1-sft", base, train, cfg=s.fit, heldout=heldout if heldout and s.fit.eval_every else None
     )

@@ -8,12 +8,10 @@ import pytest
 
 from burnish.errors import InputError
 from burnish.loops.evaluation.groups import BINS, groups, of
-from burnish.loops.evaluation.measures import Item
-from burnish.types import Example
 
 
-def items(*values: Any) -> list[Item]:
-    return [Item(Example((), None, {"difficulty": value, "kind": f"k{value}"}), (), (), ()) for value in values]
+def items(*values: Any) -> list[dict[str, Any]]:
+    return [{"difficulty": value, "kind": f"k{value}"} for value in values]
 
 
 def test_few_values_are_groups_of_their_own_in_order() -> None:

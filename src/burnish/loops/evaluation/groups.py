@@ -7,25 +7,24 @@ from typing import Any
 
 from burnish.core.intervals import Series
 from burnish.errors import InputError, near
-from burnish.loops.evaluation.measures import Item
 
 MANY = 8
 """More values than this, if they are numbers, are put into bins."""
 BINS = 5
 
 
-def groups(items: Sequence[Item], key: str) -> dict[str, list[int]]:
-    """{value of ``meta[key]``: places of the items that have it}, in order; more than MANY numbers become BINS ranges.
+def groups(metas: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[int]]:
+    """{value under the key: places of the items, given by their ``meta``, that have it}, in order; more than MANY numbers become BINS ranges.
 
     Bins hold about as many items each, and no value is in two. Raises InputError where no item has such a key, naming those
     there are, and where more than MANY values are no numbers.
     """
     found: dict[Any, list[int]] = {}
-    for place, item in enumerate(items):
-        if key in item.example.meta:
-            found.setdefault(item.example.meta[key], []).append(place)
+    for place, meta in enumerate(metas):
+        if key in meta:
+            found.setdefault(meta[key], []).append(place)
     if not found:
-        known = sorted({name for item in items for name in item.example.meta})
+        known = sorted({name for meta in metas for name in meta})
         raise InputError(f"no item says its '{key}'.{near(key, known)} Known: {', '.join(known) or 'nothing'}.")
     numbers = all(isinstance(value, int | float) for value in found)
     ordered = sorted(found, key=None if numbers else str)
