@@ -47,6 +47,7 @@ ELSEWHERE = {
     "sinks": "test_view.py",
     # Their own names are taken by the tests of other modules: basenames are unique.
     "cli/plan": "cli/test_plan_command.py",
+    "cli/evaluate": "cli/test_evaluate_command.py",
     "core/units": "core/test_units_pairs.py",
     "loops/episodes": "loops/test_turns.py",
     # What they are kept for is an environment that fails.
@@ -62,6 +63,9 @@ ELSEWHERE = {
     "loops/curate/base": "loops/curate/test_rejection.py",
     # The name test_catalog is that of the tasks' tests; names are what the command line has.
     "loops/curate/catalog": "cli/test_curate.py",
+    # Sentences are seen where they are asked, tables where they are printed.
+    "loops/evaluation/questions": "loops/evaluation/test_retention.py",
+    "loops/evaluation/tables": "cli/test_evaluate_command.py",
     # A list of sentences, and the cases that an audit of these rewards asks about.
     "rewards/principles": "rewards/test_constitution.py",
     "rewards/corpora/judge": "rewards/test_generative.py",

@@ -60,15 +60,16 @@ def best_of_n(gold: Sequence[float], proxy: Sequence[float], n: int) -> float:
     ``sum_i C(i-1, n-1)/C(N, n) g_(i)`` over the N samples, sorted by proxy. Samples with one proxy are chosen among by lot,
     which is the mean over all orders of them. Raises ValueError unless ``1 <= n <= N``.
     """
-    total = len(proxy)
-    _check_size(n, total)
-    ranked = sorted(zip(proxy, gold, strict=True), key=lambda pair: pair[0])
-    mean, below = 0.0, 0
+    _check_size(n, len(proxy))
+    ranked = sorted(zip(proxy, gold, strict=True), key=lambda pair: -pair[0])
+    mean, left, none_above = 0.0, len(proxy), 1.0
     for _, tied in groupby(ranked, key=lambda pair: pair[0]):
         golds = [g for _, g in tied]
-        chosen = math.comb(below + len(golds), n) - math.comb(below, n)  # subsets whose best is one of these
-        mean += chosen / math.comb(total, n) * math.fsum(golds) / len(golds)
-        below += len(golds)
+        before = none_above  # C(left, n)/C(N, n): the chance that no better sample is among the n
+        for _ in golds:
+            none_above *= (left - n) / left if left >= n else 0.0
+            left -= 1
+        mean += (before - none_above) * math.fsum(golds) / len(golds)
     return mean
 
 

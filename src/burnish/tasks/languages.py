@@ -118,9 +118,9 @@ def _translated(example: Example, language: str) -> str:
     rows: list[tuple[tuple[str, ...], ...]] = [
         (p.days, p.months, p.numbers, *zip(*p.opposites, strict=True)) for p in (own, other)
     ]
-    return next(
-        theirs[ours.index(example.answer)] for ours, theirs in zip(*rows, strict=True) if example.answer in ours
-    )
+    answer: str = example.answer
+    found: str = next(theirs[ours.index(answer)] for ours, theirs in zip(*rows, strict=True) if answer in ours)
+    return found
 
 
 def _same(one: str, other: str) -> bool:
