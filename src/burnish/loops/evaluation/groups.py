@@ -16,8 +16,8 @@ BINS = 5
 def groups(metas: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[int]]:
     """{value under the key: places of the items, given by their ``meta``, that have it}, in order.
 
-    More than MANY numbers become BINS ranges. Bins hold about as many items each, and no value is in two. Raises InputError where no item has such a key, naming those
-    there are, and where more than MANY values are no numbers.
+    More than MANY numbers become BINS ranges: bins hold about as many items each, and no value is in two. Raises InputError
+    where no item has such a key, naming those there are, and where more than MANY values are no numbers.
     """
     found: dict[Any, list[int]] = {}
     for place, meta in enumerate(metas):
