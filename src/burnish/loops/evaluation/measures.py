@@ -72,7 +72,7 @@ def thinking(chat: Chat, reply: Completion) -> int:
 def circles(text: str) -> bool:
     """Whether a text ends by saying the same again and again."""
     found = words(text.casefold())
-    for size in range(1, BLOCK + 1):
+    for size in range(1, min(BLOCK, len(found) // TIMES) + 1):
         block, times = found[-size:], 1
         while found[-size * (times + 1) : -size * times] == block:
             times += 1
