@@ -328,8 +328,9 @@ def _measure(
         for name, value in summary.items()
         if isinstance(value, dict)
     }
-    failed = "env/failed_frac"
-    return scores | ({f"eval/{failed}": found["eval"][failed]} if failed in found["eval"] else {})
+    if "env/failed_frac" in found["eval"]:
+        scores["eval/failed_frac"] = found["eval"]["env/failed_frac"]
+    return scores
 
 
 def _halt_if_broken(stage: Stage, models: Models, state: LoopState, groups: Sequence[Group], seen: Seen) -> None:
