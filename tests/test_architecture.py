@@ -49,6 +49,8 @@ ELSEWHERE = {
     "cli/plan": "cli/test_plan_command.py",
     "core/units": "core/test_units_pairs.py",
     "loops/episodes": "loops/test_turns.py",
+    # What they are kept for is an environment that fails.
+    "loops/failures": "loops/test_failing_env.py",
     # What becomes of begun answers is seen where somebody rates them.
     "loops/continuations": "loops/test_step_labels.py",
     # What these build or check is tested as a whole, by those who ask for it.
@@ -58,6 +60,8 @@ ELSEWHERE = {
     # A protocol; what it describes is tested where there is one.
     "tasks/environments": "tasks/test_feedback.py",
     "loops/curate/base": "loops/curate/test_rejection.py",
+    # The name test_catalog is that of the tasks' tests; names are what the command line has.
+    "loops/curate/catalog": "cli/test_curate.py",
     # A list of sentences, and the cases that an audit of these rewards asks about.
     "rewards/principles": "rewards/test_constitution.py",
     "rewards/corpora/judge": "rewards/test_generative.py",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from burnish.rewards.function import load_function
     from burnish.rewards.length import Overlong
     from burnish.run import Artifact, Run, Stage
-    from burnish.sampling import Repetition, Sampling, Thinking
+    from burnish.sampling import Sampling, Thinking
     from burnish.tasks.arithmetic import Arithmetic
     from burnish.tasks.countdown import Countdown
     from burnish.tasks.mixture import Mixture
@@ -70,7 +70,7 @@ _NAMES = {
     "rewards.function": ("load_function",),
     "rewards.length": ("Overlong",),
     "run": ("Artifact", "Run", "Stage"),
-    "sampling": ("Repetition", "Sampling", "Thinking"),
+    "sampling": ("Sampling", "Thinking"),
     "tasks.arithmetic": ("Arithmetic",),
     "tasks.countdown": ("Countdown",),
     "tasks.mixture": ("Mixture",),
@@ -109,7 +109,6 @@ __all__ = [
     "Overlong",
     "ProcessReward",
     "RLConfig",
-    "Repetition",
     "Reward",
     "RewardModel",
     "Rollout",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from burnish.core import keys
 from burnish.core.algorithms import REINFORCE
@@ -17,8 +19,9 @@ from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
 from burnish.sampling import Repetition, Sampling, Thinking
-from burnish.types import Completion, Request, Rollout
+from burnish.types import Completion, Request, Rollout, outcome
 from tiny import model as tiny_model
+from tiny import plain_distributions, plain_network
 from words import END, write
 
 LETTERS = "ab<>W."
@@ -216,11 +219,13 @@ def test_rows_with_and_without_suppression_go_together(letters: LocalSampler) ->
         ({"begin": "aé"}, "begin='aé' is not in this model's vocabulary, which reads 'aa'"),
         ({"begin": "a" * 9}, "begin='aaaaaaaaa' is 9 tokens and max_tokens is 9"),
         ({"thinking": replace(SHORT, close="é")}, "thinking.close='é' is not in this model's vocabulary"),
-        ({"thinking": replace(SHORT, wait="é")}, "thinking.wait='é' is not in this model's vocabulary"),
+        ({"thinking": Thinking("<>", 1)}, "thinking.wait='Wait' is not in this model's vocabulary, which reads 'Waaa'"),
         ({"thinking": replace(SHORT, close=".")}, "thinking.close='.' is a special token of this model"),
     ],
 )
-def test_what_the_vocabulary_cannot_express_is_refused(letters: LocalSampler, control: dict, told: str) -> None:  # type: ignore[type-arg]
+def test_what_the_vocabulary_cannot_express_is_refused(
+    letters: LocalSampler, control: dict[str, Any], told: str
+) -> None:
     with pytest.raises(InputError, match=told.replace(".", r"\.")):
         list(letters.sample(asked(Sampling(9, **control), 3)))
 
@@ -353,6 +358,48 @@ def test_what_is_said_after_waiting_is_drawn_afresh(letters: LocalSampler) -> No
         assert counts[letter] / len(after) == pytest.approx(chance, abs=4 * (chance * (1 - chance) / len(after)) ** 0.5)
 
 
+def forced_at_two(network: Any) -> dict[tuple[int, ...], tuple[tuple[bool, ...], Tensor]]:
+    """Every completion of at most 5 tokens whose thought is closed at two, its mask, and the log-prob of what was chosen."""
+    found: dict[tuple[int, ...], tuple[tuple[bool, ...], Tensor]] = {}
+
+    def grow(tokens: tuple[int, ...], mask: tuple[bool, ...], logprob: Tensor) -> None:
+        if len(tokens) == 5 or tokens[-1:] == (5,):
+            found[tokens] = mask, logprob
+        elif len(tokens) == 2 and tokens != (2, 3):
+            grow((*tokens, 2, 3), (*mask, False, False), logprob)
+        else:
+            for token, row in enumerate(plain_distributions(network, (0,), (*tokens, 0))[-1]):
+                grow((*tokens, token), (*mask, True), logprob + row)
+
+    grow((), (), torch.zeros((), dtype=torch.float64))
+    return found
+
+
+def test_under_a_maximum_the_gradient_is_exact(letters: LocalSampler) -> None:
+    """Its expectation over every completion is the gradient of the expected reward, whatever the baseline."""
+    model, network = letters.model, plain_network(letters.model.directory)
+    every = forced_at_two(network)
+    chances = torch.stack([logprob for _, logprob in every.values()]).exp()
+    assert float(chances.detach().sum()) == pytest.approx(1, abs=1e-12)
+    sampling = Sampling(5, thinking=Thinking("<>", 0, 2))
+    for c in sampled(letters, [Request((0,), keys.derive("every", i), sampling) for i in range(200)]):
+        assert every[c.tokens][0] == c.chosen and sum(c.logprobs) == pytest.approx(every[c.tokens][1].item(), abs=1e-10)
+    rewards = torch.randn(len(every), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (chances * rewards).sum().backward()
+    exact = {name: p.grad for name, p in network.named_parameters()}
+    rows = [
+        Rollout((0,), tokens, mask, (0.0,) * len(tokens), outcome(reward), 0, i)
+        for i, ((tokens, (mask, _)), reward) in enumerate(zip(every.items(), rewards.tolist(), strict=True))
+    ]
+    for baseline in (0.0, 0.7):
+        batch = REINFORCE.loss.prepare(REINFORCE.credit(collate(rows, max_tokens=5), {"sum": baseline, "weight": 1.0}))
+        weights = {name: w * chances.detach()[:, None] * len(rows) for name, w in batch.weights.items()}
+        model.forward_backward(replace(batch, weights=weights), REINFORCE.loss)
+        for name, p in model.masters.params.items():
+            assert p.grad is not None and (p.grad + exact[name]).norm() < 1e-10 * exact[name].norm(), name
+        model.discard_gradient()
+
+
 def test_an_end_of_turn_closes_too_early_as_well(letters: LocalSampler) -> None:
     budget = Thinking("<>", 5, 0, "W", waits=1)
     found = sampled(letters, asked(Sampling(24, thinking=budget), 200))
@@ -372,7 +419,7 @@ def test_the_limit_ends_thinking_as_well(letters: LocalSampler) -> None:
 def test_thinking_works_with_any_sampler_that_goes_on(letters: LocalSampler) -> None:
     calls = list[int]()
 
-    def draw(requests: Sequence[Request]):  # type: ignore[no-untyped-def]
+    def draw(requests: Sequence[Request]) -> Iterator[Completion]:
         calls.append(len(requests))
         assert all(r.sampling.thinking is None for r in requests)
         return letters.sample(requests)

@@ -52,7 +52,7 @@ def evaluate(
     from burnish.tasks import catalog
     from burnish.types import Sampling
 
-    problems: Measured = catalog.get(task).with_split(split)
+    problems: Measured = catalog.get_split(task, split)
     if env:
         problems = catalog.environment(env)(problems)
     sampler = load_sampler(model)
@@ -76,6 +76,14 @@ def sample(
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     top_k: TopK = 0,
+    begin: Annotated[str, typer.Option(help="What every reply begins with.")] = "",
+    suppress: Annotated[
+        list[str] | None, typer.Option(help="A text of one token that is never said; may be given again.")
+    ] = None,
+    min_thinking: Annotated[
+        int, typer.Option(min=0, help="Tokens before </think>, at least: it goes on with Wait.")
+    ] = 0,
+    max_thinking: Annotated[int, typer.Option(min=0, help="Tokens before </think>, at most; 0 sets no limit.")] = 0,
     seed: Seed = 0,
 ) -> None:
     """Print a model's replies to one prompt."""
@@ -83,11 +91,14 @@ def sample(
         raise InputError('the prompt is empty: give some text, as in burnish sample MODEL "Hello".')
     from burnish.core import keys
     from burnish.engines.decode import generate
-    from burnish.types import Sampling
+    from burnish.sampling import Sampling, Thinking
 
+    thinking = Thinking(minimum=min_thinking, maximum=max_thinking) if min_thinking or max_thinking else None
+    sampling = Sampling(
+        max_tokens, temperature, top_p, top_k, suppress=tuple(suppress or ()), begin=begin, thinking=thinking
+    )
     sampler = load_sampler(model)
     tokens = sampler.model.chat.encode_prompt([{"role": "user", "content": prompt}])
-    sampling = Sampling(max_tokens, temperature, top_p, top_k)
     replies = generate(sampler, [tokens] * n, sampling, keys.derive("sample", seed))
     for number, reply in enumerate(replies, start=1):
         print(f"[{number}] {reply.text}" if n > 1 else reply.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import log
 
 import numpy as np
@@ -155,14 +156,7 @@ def _units_by_prompt(batch: Batch) -> list[list[int]]:
 
 def epoch_order(key: int, count: int, start: int, take: int) -> list[int]:
     """Indices ``start .. start + take`` of an endless stream of shuffled passes over ``count`` items."""
-    orders: dict[int, np.ndarray] = {}
-    out = []
-    for place in range(start, start + take):
-        epoch, offset = divmod(place, count)
-        if epoch not in orders:
-            orders[epoch] = keys.permutation(keys.derive(key, epoch), count)
-        out.append(int(orders[epoch][offset]))
-    return out
+    return list(islice(keys.passes(key, count, start), take))
 
 
 def flatten(groups: Iterable[Sequence[Rollout]]) -> list[Rollout]:

@@ -161,7 +161,8 @@ class Budget:
         """Raises InputError where the vocabulary cannot express a text, or the text of a completion would not show it."""
         thinking, begin = request.sampling.thinking, spelt(chat, "begin", request.sampling.begin)
         assert thinking is not None
-        close, wait = spelt(chat, "thinking.close", thinking.close), spelt(chat, "thinking.wait", thinking.wait)
+        close = spelt(chat, "thinking.close", thinking.close)
+        wait = spelt(chat, "thinking.wait", thinking.wait) if thinking.minimum else ()
         if chat.decode(close) != thinking.close:
             raise InputError(
                 f"thinking.close={thinking.close!r} is a special token of this model, which texts leave out: give a plain one"
@@ -218,7 +219,7 @@ class Budget:
         elif completion.finish == "eos":
             start -= 1
         waited = start - self.begin - sum(mask[self.begin : start])
-        waits = -(-waited // len(self.wait))  # the last one may have been cut short
+        waits = -(-waited // len(self.wait)) if self.wait else 0  # the last one may have been cut short
         return Thought(start - self.begin, waits, closed, closed and not mask[end], start)
 
     def _may_close(self, at: Thought) -> bool:
