@@ -11,7 +11,7 @@ from burnish.tasks.catalog import TASKS, get
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_task_validates(name: str) -> None:
     task = get(name)
-    assert "disjoint" in task.validate(25)
+    assert ("disjoint" in task.validate(25)) == (name != "maze"), "the one maze is in every split"
     assert hash(task) == hash(get(name))
     kinds = {task[i].meta["kind"] for i in range(50)}
     assert kinds == ({name} if name != "arithmetic" else {"largest", "sum", "product", "sort", "compare"})

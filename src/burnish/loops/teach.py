@@ -20,6 +20,7 @@ from burnish.data.chat import Chat
 from burnish.data.datasets import Dataset
 from burnish.data.stored import tensors
 from burnish.data.units import Row, TopTokens, Unit
+from burnish.engines.controls import suppressed
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.teacher import check_teacher, top_k
@@ -131,7 +132,7 @@ def apart(stage: Stage, student: Path, teacher: Path, prompts: Task, texts: Data
         policy.learn_from(LocalModel(Path(teacher), engine))
         examples = distinct(prompts, cfg.n)
         done = _sampled(policy, examples, cfg.sampling, keys.derive("evaluate"))
-        found |= _divergence(policy, examples, done, cfg.sampling.temperature)
+        found |= _divergence(policy, examples, done, cfg.sampling)
         found["shown"] = [(e.messages[-1]["content"], c.text) for e, c in zip(examples[:3], done, strict=False)]
     return found
 
@@ -143,13 +144,13 @@ def _likelihood(policy: LocalModel, rows: Sequence[Unit]) -> dict[str, list[floa
 
 
 def _divergence(
-    policy: LocalModel, examples: Sequence[Example], done: Sequence[Completion], temperature: float
+    policy: LocalModel, examples: Sequence[Example], done: Sequence[Completion], sampling: Sampling
 ) -> dict[str, list[float]]:
     rows: list[Unit] = [
-        (Row(policy.chat.encode_prompt(e.messages), c.tokens, (True,) * len(c.tokens)),)
-        for e, c in zip(examples, done, strict=True)
+        (Row(policy.chat.encode_prompt(e.messages), c.tokens, c.chosen),) for e, c in zip(examples, done, strict=True)
     ]
-    batch = replace(units.collate(rows), temperature=temperature)
+    banned = suppressed(policy.chat, sampling)
+    batch = replace(units.collate(rows), temperature=sampling.temperature, suppressed=banned)
     divergence = policy.forward(batch, Needs(logprobs=False, divergence=1.0)).divergence
     assert divergence is not None
     sums = torch.where(batch.mask, divergence.double(), 0.0).sum(1)

@@ -62,7 +62,7 @@ class Math(Composable):
 
     def __call__(self, example: Example, completions: Sequence[Completion], /) -> list[Reward]:
         grade = _Grade.of(example)
-        return [outcome(done.finish != "length" and grade(done.text, self.sources), "math") for done in completions]
+        return [outcome(not done.cut and grade(done.text, self.sources), "math") for done in completions]
 
 
 def equivalent(one: str, other: str, asked: str = "") -> bool:

@@ -67,7 +67,7 @@ class Scored(NamedTuple):
 
 def ends(completion: Completion) -> bool:
     """Whether it says something and came to its own end: what was cut off shows no end to learn from."""
-    return completion.finish not in ("length", "paused") and bool(completion.text.strip())
+    return not completion.cut and completion.finish != "paused" and bool(completion.text.strip())
 
 
 def draw(stage: Stage, model: Path, task: Task, cfg: Draw, who: str = "draw") -> list[Drawn]:
