@@ -12,7 +12,6 @@ import pytest
 from burnish.core import keys
 from burnish.data.datasets import Dataset
 from burnish.engines.optim import Schedule
-from burnish.engines.table import END
 from burnish.errors import InputError
 from burnish.loops.curate.items import Item
 from burnish.loops.curate.selection import Answered, Candidate, OfLength, Readable, Selection, diverse, select
@@ -21,13 +20,9 @@ from burnish.rewards.base import Composable, per_completion
 from burnish.run import Run
 from burnish.types import Completion, Example, Reward, outcome
 from burnish.view import View
-from curating import curate, provenance, rows, write
+from curating import curate, provenance, rows, speaker, write
 from words import ENGINE, expected
-from words import write as write_table
 
-TEMPLATE = (
-    "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}" + END + "{% endif %}{% endfor %}"
-)
 FIT = FitConfig(steps=40, batch=12, schedule=Schedule(0.3), engine=ENGINE, checkpoint_every=40)
 
 
@@ -119,12 +114,6 @@ def trained(out: Path, model: Path, data: Path) -> Path:
         return Path(run.stage(fit, "sft", model, Dataset(data), cfg=FIT))
 
 
-def table(directory: Path, chances: dict[str, dict[str, float]]) -> Path:
-    write_table(directory, chances)
-    (directory / "chat_template.jinja").write_text(TEMPLATE)
-    return directory
-
-
 def accuracy(model: Path, prompts: Sequence[str], limit: int) -> float:
     """Exact: over every reply that the table can give."""
     return sum(expected(model, ask(word), EndsRight(), limit) for word in prompts) / len(prompts)
@@ -136,7 +125,7 @@ def test_a_selection_teaches_more_than_as_much_at_random(tmp_path: Path, seed: i
     easy ones of the first domain: what is drawn at random shows the model what it can do.
     """
     kinds = [f"{domain}-{level}" for domain in ("sums", "logic", "words", "maps") for level in ("easy", "hard")]
-    model = table(
+    model = speaker(
         tmp_path / "model",
         {kind: {"right": r, "wrong": 1 - r} for kind in kinds for r in [0.9 if kind.endswith("easy") else 0.1]},
     )
@@ -164,7 +153,7 @@ def test_traces_teach_what_answers_alone_do_not(tmp_path: Path) -> None:
     problems = [f"problem{i:02}" for i in range(20)]
     chances = {word: {f"step{i % 2}": 0.8, "wrong": 0.15, "right": 0.05} for i, word in enumerate(problems)}
     chances |= {f"step{i}": {"right": 0.3, "wrong": 0.7} for i in range(2)}
-    model = table(tmp_path / "model", chances)
+    model = speaker(tmp_path / "model", chances)
     answers = [{"prompt": word, "completion": "right"} for word in problems[:12]]
     traces = [{**row, "completion": f"step{i % 2}right"} for i, row in enumerate(answers)]
     with_answers = trained(tmp_path / "a", model, write(tmp_path / "answers.jsonl", answers))

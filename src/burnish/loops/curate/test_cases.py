@@ -118,10 +118,10 @@ def generated(sandbox: Sandbox, generator: str, count: int, limits: Limits) -> l
     return list(dict.fromkeys(text + "\n" for text in found if text))
 
 
-def generators(writer: Writer, problems: Sequence[str], template: str = GENERATOR) -> list[str]:
+def generators(writer: Writer, problems: Sequence[str], template: str = GENERATOR, *, seed: int = 0) -> list[str]:
     """A generator of inputs for each problem; empty where the reply has no program."""
     asked = [(says("user", filled(template, problem=problem)),) for problem in problems]
-    return [program_of(reply) or "" for reply in writer.write(asked, "generators")]
+    return [program_of(reply) or "" for reply in writer.write(asked, seed, "generators")]
 
 
 def add_tests(
@@ -136,7 +136,7 @@ def add_tests(
     """
     rules, limits = rules or Rules(), limits or Limits()
     rows = [numbered(number, _problem, row) for number, row in enumerate(load_rows(data), start=1)]
-    written = _written(rows, writer)
+    written = _written(rows, writer, stage.seed)
     sandbox = choose(backend, url, unsafe)
     found = [_checked(sandbox, row, generator, rules, limits) for row, generator in zip(rows, written, strict=True)]
     reasons = [each.dropped(rules) for each in found]
@@ -162,7 +162,7 @@ def _checked(sandbox: Sandbox, row: Row, generator: str, rules: Rules, limits: L
     return check(inputs, outputs, rules)._replace(submissions=len(submissions))
 
 
-def _written(rows: Sequence[Row], writer: Writer | None) -> list[str]:
+def _written(rows: Sequence[Row], writer: Writer | None, seed: int) -> list[str]:
     """The generator of every problem; empty for those that have inputs."""
     lacking = [not row.get("inputs") and not row.get("generator") for row in rows]
     missing = [row for row, lacks in zip(rows, lacking, strict=True) if lacks]
@@ -171,7 +171,7 @@ def _written(rows: Sequence[Row], writer: Writer | None) -> list[str]:
             f"{len(missing)} of {len(rows)} problems have neither 'inputs' nor a 'generator': add one of them to each row, or "
             "give a writer to ask for generators"
         )
-    asked = iter(generators(writer, [_asked(row) for row in missing]) if writer else ())
+    asked = iter(generators(writer, [_asked(row) for row in missing], seed=seed) if writer else ())
     return [next(asked) if lacks else str(row.get("generator") or "") for row, lacks in zip(rows, lacking, strict=True)]
 
 
