@@ -15,13 +15,11 @@ from burnish.data.datasets import Dataset
 from burnish.errors import InputError
 from burnish.loops.curate.revision import CRITIQUE, REVISION, Revising, revise, revisions
 from burnish.loops.curate.writer import Conversation, Writer, filled, says
-from burnish.loops.local_judge import LocalJudge
 from burnish.rewards.ask import Question, Said
 from burnish.rewards.endpoint import Endpoint
 from burnish.rewards.principles import PRINCIPLES
 from curating import curate, provenance, rows, speaker, write
 from judging import Scripted, serving
-from words import ENGINE
 
 FLAWS = " ".join(f"flaw{i}" for i in range(len(PRINCIPLES)))
 
@@ -99,9 +97,11 @@ def test_a_round_without_words_changes_nothing() -> None:
     no_critique = Scripted(lambda text: "draft" if text.startswith("question") else "")
     (item,) = revisions(Writer(no_critique), prompts(1), Revising(rounds=2))
     assert item.reply == "draft" and [len(call) for call in no_critique.seen] == [1, 1, 1]
-    no_revision = Scripted(lambda text: "" if text == REVISION else "words")
-    (item,) = revisions(Writer(no_revision), prompts(1), Revising(rounds=2))
-    assert item.reply == "words" and [each.critique for each in item.rounds] == ["words"] * 2
+    for revision in ("", "critique"):
+        said = {"question 0": "draft", REVISION: revision}
+        model = Scripted(lambda text, said=said: said.get(text, "critique"))  # type: ignore[misc]
+        (item,) = revisions(Writer(model), prompts(1), Revising(rounds=2))
+        assert item.reply == "draft" and [each.critique for each in item.rounds] == ["critique"] * 2
     assert revisions(Writer(Scripted(lambda _: "")), prompts(3), Revising()) == []
 
 
@@ -112,10 +112,10 @@ def test_a_model_that_drafts_rudely_and_mends(tmp_path: Path) -> None:
         "judge": {"flaw": 1.0},
         "mend": {"kind": 0.95, "rude": 0.05},
     }
-    writer = Writer(LocalJudge(speaker(tmp_path / "model", table), ENGINE), max_tokens=3)
+    model = speaker(tmp_path / "model", table)
     data = write(tmp_path / "a.jsonl", [{"prompt": f"{'x' * i}ask", "completion": "unread"} for i in range(100)])
-    cfg = Revising(rounds=1, critique="{principle}judge", revision="mend")
-    path = curate(tmp_path / "r", revise, data, writer=writer, cfg=cfg)
+    cfg = Revising(rounds=1, max_tokens=3, critique="{principle}judge", revision="mend")
+    path = curate(tmp_path / "r", revise, model, data, cfg=cfg)
     found = rows(path)
     assert len(Dataset(path)) == len(found) == 100
     assert sum(row["draft"] == "rude" for row in found) / 100 == pytest.approx(0.8, abs=0.12)
@@ -134,15 +134,15 @@ def test_a_model_that_drafts_rudely_and_mends(tmp_path: Path) -> None:
 def test_another_model_may_draft_and_an_endpoint_may_revise(tmp_path: Path) -> None:
     data = write(tmp_path / "a.jsonl", [{"prompt": "Insult me."}])
     with serving(lambda _: "You fool.") as rude, serving(lambda text: "No." if text == REVISION else "Rude.") as kind:
-        drafter, writer = (Writer(Endpoint(server.url, "m", cache=False)) for server in (rude, kind))
-        (row,) = rows(curate(tmp_path / "r", revise, data, writer=writer, drafter=drafter, cfg=Revising(rounds=1)))
+        drafter, model = (Endpoint(server.url, "m", cache=False) for server in (rude, kind))
+        (row,) = rows(curate(tmp_path / "r", revise, model, data, drafter=drafter, cfg=Revising(rounds=1)))
     assert (row["draft"], row["rounds"][0]["critique"], row["completion"]) == ("You fool.", "Rude.", "No.")
 
 
 def test_nothing_to_revise_is_an_error(tmp_path: Path) -> None:
     data = write(tmp_path / "a.jsonl", [{"prompt": "a"}])
     with pytest.raises(InputError, match="none of 1 drafts was finished"):
-        curate(tmp_path / "r", revise, data, writer=Writer(Scripted(nothing)))
+        curate(tmp_path / "r", revise, Scripted(nothing), data)
     with pytest.raises(InputError, match="give at least one of each"):
         Revising(principles=())
     with pytest.raises(InputError, match=r"has no \{principle\}"):

@@ -11,18 +11,16 @@ import pytest
 from burnish.data.comparisons import Comparisons
 from burnish.data.datasets import Dataset
 from burnish.errors import InputError
-from burnish.loops.curate.synthesis import Synthesis, converse, synthesise, synthesise_pairs, write_prompts
+from burnish.loops.curate.synthesis import Contest, Synthesis, converse, synthesise, synthesise_pairs, write_prompts
 from burnish.loops.curate.writer import Writer
-from burnish.loops.local_judge import LocalJudge
 from burnish.rewards.accuracy import Accuracy
 from burnish.rewards.base import Composable, per_completion
 from burnish.rewards.endpoint import Endpoint
 from burnish.types import Completion, Example, Reward, outcome
 from curating import curate, provenance, rows, speaker, write
 from judging import Scripted, serving
-from words import ENGINE
 
-CFG = Synthesis(per_topic=30, turns=3, forms=("{topic}",), follow_up="{conversation}next", least=1.0)
+CFG = Synthesis(per_topic=30, turns=3, forms=("{topic}",), follow_up="{conversation}next", least=1.0, max_tokens=4)
 
 
 @dataclass(frozen=True)
@@ -35,21 +33,25 @@ class SaysGood(Composable):
 
 
 @pytest.fixture(scope="module")
-def user(tmp_path_factory: pytest.TempPathFactory) -> Writer:
+def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """It has two questions about sums and one about maps, and always a further one."""
     table = {"sums": {"how?": 0.5, "why?": 0.5}, "maps": {"where?": 1.0}, "next": {"and?": 1.0}}
-    return Writer(LocalJudge(speaker(tmp_path_factory.mktemp("user"), table), ENGINE), max_tokens=4)
+    return speaker(tmp_path_factory.mktemp("user"), table)
 
 
 @pytest.fixture(scope="module")
-def assistant(tmp_path_factory: pytest.TempPathFactory) -> Writer:
+def assistant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where it is asked further it is good half of the time."""
     table = {question: {"good": 1.0} for question in ("how?", "why?", "where?")} | {"and?": {"good": 0.5, "bad": 0.5}}
-    return Writer(LocalJudge(speaker(tmp_path_factory.mktemp("assistant"), table), ENGINE), max_tokens=4)
+    return speaker(tmp_path_factory.mktemp("assistant"), table)
 
 
-def test_prompts_have_topics_and_no_doubles(user: Writer) -> None:
-    found = write_prompts(user, ("sums", "maps"), CFG)
+def local(model: Path) -> Writer:
+    return Writer.of(model, temperature=1.0, max_tokens=4)
+
+
+def test_prompts_have_topics_and_no_doubles(user: Path) -> None:
+    found = write_prompts(local(user), ("sums", "maps"), CFG)
     said = [(example.messages[0]["content"], example.meta["topic"]) for example in found]
     assert sorted(said) == [("how?", "sums"), ("where?", "maps"), ("why?", "sums")]
 
@@ -61,8 +63,8 @@ def test_forms_are_taken_in_turn() -> None:
     assert len(found) == 4
 
 
-def test_the_user_is_played_and_the_assistant_has_the_last_word(user: Writer, assistant: Writer) -> None:
-    (dialogue, *_) = converse(user, assistant, write_prompts(user, ("maps",), CFG), CFG)
+def test_the_user_is_played_and_the_assistant_has_the_last_word(user: Path, assistant: Path) -> None:
+    (dialogue, *_) = converse(local(user), local(assistant), write_prompts(local(user), ("maps",), CFG), CFG)
     assert [message["role"] for message in dialogue.messages] == ["user", "assistant"] * 3
     assert [m["content"] for m in dialogue.messages if m["role"] == "user"] == ["where?", "and?", "and?"]
 
@@ -75,25 +77,25 @@ def test_the_one_who_plays_the_user_reads_the_conversation() -> None:
     assert "[user]\nbegin\n\n[assistant]\nto begin" in text
 
 
-def test_all_that_is_written_follows_from_the_seed(user: Writer, assistant: Writer) -> None:
+def test_all_that_is_written_follows_from_the_seed(user: Path, assistant: Path) -> None:
     asked = [Example(({"role": "user", "content": "how?"},))] * 20
-    first, again, other = (converse(user, assistant, asked, CFG, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (converse(local(user), local(assistant), asked, CFG, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
     assert len({dialogue.messages[-1]["content"] for dialogue in first}) == 2, "each has draws of its own"
 
 
-def test_who_has_nothing_to_say_ends_the_dialogue() -> None:
-    silent = Writer(Scripted(lambda text: "" if text == "b" else "reply"))
-    prompts = [Example(({"role": "user", "content": text},)) for text in "ab"]
+def test_who_has_nothing_to_say_or_says_it_again_ends_the_dialogue() -> None:
+    silent = Writer(Scripted(lambda text: {"b": "", "c": "c"}.get(text, "reply")))
+    prompts = [Example(({"role": "user", "content": text},)) for text in "abc"]
     found = converse(silent, silent, prompts, Synthesis(turns=1))
     assert [dialogue.messages[0]["content"] for dialogue in found] == ["a"]
 
 
-def test_what_is_good_stays_beside_what_people_wrote(tmp_path: Path, user: Writer, assistant: Writer) -> None:
+def test_what_is_good_stays_beside_what_people_wrote(tmp_path: Path, user: Path, assistant: Path) -> None:
     """A dialogue ends well with chance .5; under this seed some of the three do, and not all."""
     human = write(tmp_path / "human.jsonl", [{"prompt": "Hi", "completion": "Yo"}])
     path = curate(
-        tmp_path / "r", synthesise, ("sums", "maps"), user=user, assistant=assistant, reward=SaysGood(), human=human,
+        tmp_path / "r", synthesise, assistant, topics=("sums", "maps"), user=user, reward=SaysGood(), human=human,
         cfg=CFG, seed=1,
     )  # fmt: skip
     found = rows(path)
@@ -108,9 +110,9 @@ def test_what_is_good_stays_beside_what_people_wrote(tmp_path: Path, user: Write
 
 
 def test_bad_dialogues_are_left_out(tmp_path: Path) -> None:
-    both = Writer(Scripted(rule))
+    both = Scripted(rule)
     path = curate(
-        tmp_path / "r", synthesise, ("a", "b", "c"), user=both, assistant=both, reward=SaysGood(),
+        tmp_path / "r", synthesise, both, topics=("a", "b", "c"), reward=SaysGood(),
         cfg=Synthesis(per_topic=1, turns=1, forms=("topic {topic}",), least=1.0),
     )  # fmt: skip
     assert [row["topic"] for row in rows(path)] == ["a", "c"]
@@ -120,7 +122,7 @@ def test_bad_dialogues_are_left_out(tmp_path: Path) -> None:
     assert provenance(path)["source"]["synthetic_share"] == 1
     with pytest.raises(InputError, match="of 1 prompts came 1 dialogues and none with a score of 1"):
         curate(
-            tmp_path / "q", synthesise, ("b",), user=both, assistant=both, reward=SaysGood(),
+            tmp_path / "q", synthesise, both, topics=("b",), reward=SaysGood(),
             cfg=Synthesis(per_topic=1, turns=1, forms=("topic {topic}",), least=1.0),
         )  # fmt: skip
 
@@ -130,10 +132,10 @@ def rule(text: str) -> str:
     return f"about {text[-1]}?" if text.startswith("topic") else "bad" if "b?" in text else "good"
 
 
-def test_pairs_are_ordered_by_the_reward(tmp_path: Path, assistant: Writer) -> None:
+def test_pairs_are_ordered_by_the_reward(tmp_path: Path, assistant: Path) -> None:
     data = write(tmp_path / "a.jsonl", [{"prompt": "and?"}, {"prompt": "how?"}])
     path = curate(
-        tmp_path / "r", synthesise_pairs, data, writers=(assistant, assistant), reward=SaysGood(), samples=8, seed=0
+        tmp_path / "r", synthesise_pairs, assistant, data, others=(assistant,), reward=SaysGood(), cfg=Contest(8)
     )
     (row,) = rows(path)  # to "how?" it has only one reply
     assert (row["chosen"], row["rejected"], row["score_chosen"], row["score_rejected"]) == ("good", "bad", 1, 0)
@@ -141,7 +143,7 @@ def test_pairs_are_ordered_by_the_reward(tmp_path: Path, assistant: Writer) -> N
     assert [answer.rank for answer in pair.answers] == [0, 1]
     assert provenance(path)["counts"] == {"prompts": 2, "replies each": 16, "pairs": 1}
     with pytest.raises(InputError, match="2 prompts gave no two replies with rewards more than 1 apart"):
-        curate(tmp_path / "q", synthesise_pairs, data, writers=(assistant,), reward=SaysGood(), margin=1)
+        curate(tmp_path / "q", synthesise_pairs, assistant, data, reward=SaysGood(), cfg=Contest(margin=1))
 
 
 def test_pairs_by_the_ground_truth_from_an_endpoint(tmp_path: Path) -> None:
@@ -149,8 +151,10 @@ def test_pairs_by_the_ground_truth_from_an_endpoint(tmp_path: Path) -> None:
     data = write(tmp_path / "a.jsonl", [{"prompt": "2 + 2?", "answer": "4"}, {"prompt": "1 + 1?", "answer": "2"}])
     right = {"2 + 2?": "It is 4", "1 + 1?": "It is 2"}
     with serving(lambda text: right[text]) as strong, serving(lambda _: "It is 5") as weak:
-        writers = tuple(Writer(Endpoint(server.url, "m", cache=False)) for server in (weak, strong))
-        path = curate(tmp_path / "r", synthesise_pairs, data, writers=writers, reward=Accuracy(), samples=1)
+        first, second = (Endpoint(server.url, "m", cache=False) for server in (weak, strong))
+        path = curate(
+            tmp_path / "r", synthesise_pairs, first, data, others=(second,), reward=Accuracy(), cfg=Contest(1)
+        )
     assert Counter((row["chosen"], row["rejected"]) for row in rows(path)) == {
         ("It is 4", "It is 5"): 1,
         ("It is 2", "It is 5"): 1,
@@ -160,3 +164,5 @@ def test_pairs_by_the_ground_truth_from_an_endpoint(tmp_path: Path) -> None:
 def test_settings() -> None:
     with pytest.raises(InputError, match="at least one form"):
         Synthesis(forms=())
+    with pytest.raises(InputError, match="margin >= 0"):
+        Contest(margin=-1)

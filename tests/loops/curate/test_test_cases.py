@@ -119,13 +119,13 @@ def test_planted_programs_and_cases(tmp_path: Path) -> None:
 
 
 @needs_sandbox
-def test_a_writer_is_asked_for_generators_and_a_reward_reads_the_tests(tmp_path: Path) -> None:
-    writer = Writer(Scripted(writes_a_generator))
+def test_a_model_is_asked_for_generators_and_a_reward_reads_the_tests(tmp_path: Path) -> None:
+    model = Scripted(writes_a_generator)
     problems = [{"prompt": "double it", "submissions": [GOOD] * 3}, {"prompt": "other", "submissions": [GOOD] * 3}]
-    assert generators(writer, ["double it", "other"]) == [GENERATOR + "\n", "no idea"]
+    assert generators(Writer(model), ["double it", "other"]) == [GENERATOR + "\n", "no idea"]
     rules = Rules(submissions=3, cases=2, inputs=4)
     data = write(tmp_path / "a.jsonl", problems)
-    path = curate(tmp_path / "r", add_tests, data, rules=rules, writer=writer, limits=LIMITS)
+    path = curate(tmp_path / "r", add_tests, data, rules=rules, model=model, limits=LIMITS)
     (row,) = rows(path)
     assert row["domain"] == "code" and len(row["tests"]) >= 2
     example = Example(({"role": "user", "content": row["prompt"]},), meta=row)

@@ -16,7 +16,7 @@ from burnish.data.datasets import Dataset, prompt_of
 from burnish.errors import InputError
 from burnish.loops.curate.base import store
 from burnish.loops.curate.items import write_rows
-from burnish.loops.curate.writer import Conversation, Writer, filled, says
+from burnish.loops.curate.writer import Author, Conversation, Writer, filled, says
 from burnish.rewards.material import spoken
 from burnish.rewards.principles import PRINCIPLES
 from burnish.stage import Stage
@@ -32,9 +32,14 @@ REVISION = (
 
 @dataclass(frozen=True)
 class Revising:
-    """``rounds`` of critique and revision, the paper's four. ``critique`` has ``{principle}`` in it."""
+    """``rounds`` of critique and revision, the paper's four. ``critique`` has ``{principle}`` in it.
+
+    ``temperature`` and ``max_tokens`` are those of every text, a text that reaches the latter is not used.
+    """
 
     rounds: int = 4
+    temperature: float = 1.0
+    max_tokens: int = 512
     principles: tuple[str, ...] = PRINCIPLES
     critique: str = CRITIQUE
     revision: str = REVISION
@@ -48,8 +53,11 @@ class Revising:
         return self.principles[keys.derive("revision", seed, spoken(prompt), number) % len(self.principles)]
 
 
+CONSTITUTIONAL = Revising()
+
+
 class Round(NamedTuple):
-    """``reply`` is what stands after the round: the revision, or the reply before it where none was written."""
+    """``reply`` is what stands after the round: the revision, or the reply before it where there is none."""
 
     principle: str
     critique: str
@@ -74,8 +82,8 @@ def revisions(
 ) -> list[Revised]:
     """Every prompt with its draft, by ``drafter`` or the writer itself, and its revisions.
 
-    A prompt without a draft is left out. A round in which a critique or a revision is missing changes nothing. All
-    randomness follows from ``seed``.
+    A prompt without a draft is left out. A round in which a critique or a revision is missing, or is the critique
+    again, changes nothing. All randomness follows from ``seed``.
     """
     drafts = (drafter or writer).write(prompts, seed, "draft")
     found = [Revised(tuple(prompt), draft) for prompt, draft in zip(prompts, drafts, strict=True) if draft]
@@ -98,25 +106,28 @@ def _round(writer: Writer, items: Sequence[Revised], cfg: Revising, number: int,
     ]
     replies = writer.write(again, seed, "revision", number)
     return [
-        item._replace(rounds=(*item.rounds, Round(principle, critique, reply or item.reply)))
+        item._replace(
+            rounds=(*item.rounds, Round(principle, critique, item.reply if reply in ("", critique) else reply))
+        )
         for item, principle, critique, reply in zip(items, principles, critiques, replies, strict=True)
     ]
 
 
 def revise(
-    stage: Stage, data: Path, *, writer: Writer, drafter: Writer | None = None, cfg: Revising | None = None
+    stage: Stage, model: Author, data: Path, *, drafter: Author | None = None, cfg: Revising = CONSTITUTIONAL
 ) -> Path:
     """A stage: the prompts of a file with replies that were criticised and revised, to fine-tune on.
 
     Each row has its ``draft`` and, in ``rounds``, every principle, critique and revision. Beside it ``pairs.jsonl`` has the
     last revision as chosen and the draft as rejected, where they differ. Replies at the end of a dialogue in the file are
-    left out. Raises InputError where no draft was written.
+    left out. ``drafter`` is another model that writes the drafts. Raises InputError where no draft was written.
     """
-    cfg = cfg or Revising()
+    writer = Writer.of(model, cfg.temperature, cfg.max_tokens)
+    other = Writer.of(drafter, cfg.temperature, cfg.max_tokens) if drafter else None
     prompts = [prompt_of(item) for item in Dataset(data)]
-    found = revisions(writer, prompts, cfg, drafter, seed=stage.seed)
+    found = revisions(writer, prompts, cfg, other, seed=stage.seed)
     if not found:
-        raise InputError(f"none of {len(prompts)} drafts was finished: raise max_tokens of the writer")
+        raise InputError(f"none of {len(prompts)} drafts was finished: raise max_tokens")
     changed = [item for item in found if item.reply != item.draft]
     pairs = [{"prompt": list(item.prompt), "chosen": item.reply, "rejected": item.draft} for item in changed]
     write_rows(stage.directory / "pairs.jsonl", pairs)
@@ -127,7 +138,7 @@ def revise(
         "principles used": len({each.principle for item in found for each in item.rounds}),
         "kept": len(found),
     }
-    source = {"data": str(data), "writer": writer, "drafter": drafter, "settings": cfg}
+    source = {"data": str(data), "model": model, "drafter": drafter, "settings": cfg}
     return store(stage, map(_row, found), counts=counts, source=source)
 
 

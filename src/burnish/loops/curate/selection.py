@@ -26,7 +26,7 @@ _BROKEN = re.compile(r"\ufffd|Ã[\x80-\xbf]|â\x80|â€|&(?:amp|lt|gt|quot|#\d+
 _TAG = re.compile(r"</?think>")
 
 
-class Filter(Protocol):
+class Quality(Protocol):
     """Whether a row is good enough: a frozen dataclass, so that a stage can tell it from another."""
 
     def __call__(self, item: Item, /) -> bool: ...
@@ -81,7 +81,7 @@ class Selection:
     domain: str = "domain"
     pass_rate: str = ""
     too_easy: float = 1.0
-    filters: tuple[Filter, ...] = field(default=(Readable(), Answered(), OfLength()))
+    filters: tuple[Quality, ...] = field(default=(Readable(), Answered(), OfLength()))
 
     def __post_init__(self) -> None:
         if self.n < 1 or not 0 < self.too_easy <= 1:

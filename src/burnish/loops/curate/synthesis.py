@@ -16,7 +16,7 @@ from burnish.data.datasets import Dataset, prompt_of
 from burnish.errors import InputError
 from burnish.loops.curate.base import store
 from burnish.loops.curate.dedupe import repeats
-from burnish.loops.curate.writer import Writer, filled, says
+from burnish.loops.curate.writer import Author, Writer, filled, says
 from burnish.rewards.base import RewardFunction, total
 from burnish.rewards.material import spoken
 from burnish.stage import Stage
@@ -41,7 +41,7 @@ class Synthesis:
     """``per_topic`` prompts for each topic, by the ``forms`` in turn; dialogues of ``turns`` replies of the assistant.
 
     A form has ``{topic}`` in it, ``follow_up`` has ``{conversation}``. A dialogue whose last reply has a reward below
-    ``least`` is left out.
+    ``least`` is left out. ``temperature`` and ``max_tokens`` are those of every text; one that reaches the latter is not used.
     """
 
     per_topic: int = 4
@@ -49,10 +49,29 @@ class Synthesis:
     forms: tuple[str, ...] = (QUESTION, INSTRUCTION)
     follow_up: str = FOLLOW_UP
     least: float = 0.0
+    temperature: float = 1.0
+    max_tokens: int = 512
 
     def __post_init__(self) -> None:
         if min(self.per_topic, self.turns, len(self.forms)) < 1:
             raise InputError(f"{self}: per_topic and turns are at least 1, and there is at least one form")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """``samples`` replies of each model; a pair is the best and the worst, if they are more than ``margin`` apart."""
+
+    samples: int = 4
+    margin: float = 0.0
+    temperature: float = 1.0
+    max_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.margin < 0:
+            raise InputError(f"samples={self.samples}, margin={self.margin}: give samples >= 1 and margin >= 0")
+
+
+DIALOGUES, PAIRS = Synthesis(), Contest()
 
 
 def write_prompts(writer: Writer, topics: Sequence[str], cfg: Synthesis, *, seed: int = 0) -> list[Example]:
@@ -70,7 +89,10 @@ def write_prompts(writer: Writer, topics: Sequence[str], cfg: Synthesis, *, seed
 def converse(
     user: Writer, assistant: Writer, prompts: Sequence[Example], cfg: Synthesis, *, seed: int = 0
 ) -> list[Example]:
-    """The prompts continued to dialogues that end with the assistant; one in which somebody had nothing to say is left out."""
+    """The prompts continued to dialogues that end with the assistant.
+
+    One in which somebody had nothing to say, or said what had just been said, is left out.
+    """
     going = list(prompts)
     for turn in range(cfg.turns):
         if turn:
@@ -85,7 +107,7 @@ def _continued(dialogues: Sequence[Example], role: str, texts: Sequence[str]) ->
     return [
         replace(dialogue, messages=(*dialogue.messages, says(role, text)))
         for dialogue, text in zip(dialogues, texts, strict=True)
-        if text
+        if text not in ("", dialogue.messages[-1]["content"])
     ]
 
 
@@ -96,18 +118,18 @@ def scores(reward: RewardFunction, prompt: Example, replies: Sequence[str]) -> l
 
 
 def synthesise(
-    stage: Stage, topics: tuple[str, ...], *, user: Writer, assistant: Writer, reward: RewardFunction | None = None,
-    human: Path | None = None, cfg: Synthesis | None = None,
+    stage: Stage, model: Author, *, topics: tuple[str, ...], user: Author | None = None,
+    reward: RewardFunction | None = None, human: Path | None = None, cfg: Synthesis = DIALOGUES,
 ) -> Path:  # fmt: skip
-    """A stage: dialogues about the topics between two models, after those in the file ``human``, if there is one.
+    """A stage: dialogues about the topics with ``model``, after those in the file ``human``, if there is one.
 
-    ``user`` writes the prompts and plays the user. With a ``reward`` each dialogue has the ``score`` of its last reply, and
-    those below ``cfg.least`` are left out. Column ``synthetic`` tells where a row is from, and the provenance what share of
-    the rows is synthetic. Raises InputError where nothing is left.
+    ``user``, by default the same model, writes the prompts and plays the user. With a ``reward`` each dialogue has the
+    ``score`` of its last reply, and those below ``cfg.least`` are left out. Column ``synthetic`` tells where a row is from, and
+    the provenance what share of the rows is synthetic. Raises InputError where nothing is left.
     """
-    cfg = cfg or Synthesis()
-    prompts = write_prompts(user, topics, cfg, seed=stage.seed)
-    dialogues = converse(user, assistant, prompts, cfg, seed=stage.seed)
+    assistant, asker = (Writer.of(author, cfg.temperature, cfg.max_tokens) for author in (model, user or model))
+    prompts = write_prompts(asker, topics, cfg, seed=stage.seed)
+    dialogues = converse(asker, assistant, prompts, cfg, seed=stage.seed)
     rows = [_row(dialogue, reward) for dialogue in dialogues]
     good = [row for row in rows if row.get("score", cfg.least) >= cfg.least]
     written = [{"messages": list(e.messages), "synthetic": False} for e in (Dataset(human) if human else ())]
@@ -125,7 +147,7 @@ def synthesise(
         "by people": len(written),
         "kept": len(good) + len(written),
     }
-    source = {"user": user, "assistant": assistant, "reward": reward, "human": str(human or ""), "settings": cfg}
+    source = {"model": model, "user": user or model, "reward": reward, "human": str(human or ""), "settings": cfg}
     stage.view.say(f"{stage.name}: {share:.1%} of the rows are synthetic")
     return store(stage, [*written, *good], counts=counts, source={**source, "synthetic_share": share})
 
@@ -139,32 +161,29 @@ def _row(dialogue: Example, reward: RewardFunction | None) -> dict[str, Any]:
 
 
 def synthesise_pairs(
-    stage: Stage,
-    data: Path,
-    *,
-    writers: tuple[Writer, ...],
-    reward: RewardFunction,
-    samples: int = 4,
-    margin: float = 0.0,
-) -> Path:
-    """A stage: the best and the worst of the replies that ``writers`` give to each prompt of a file, as preference pairs.
+    stage: Stage, model: Author, data: Path, *, reward: RewardFunction, others: tuple[Author, ...] = (),
+    cfg: Contest = PAIRS,
+) -> Path:  # fmt: skip
+    """A stage: the best and the worst of the replies that the models give to each prompt of a file, as preference pairs.
 
-    Each writes ``samples`` of them. The reward judges them by the ground truth in the file, as a judge, or as a reward model;
-    a prompt without two replies that are more than ``margin`` apart gives no pair. Raises InputError where none does.
+    The reward judges them by the ground truth in the file, as a judge, or as a reward model. Raises InputError where no
+    prompt gives a pair.
     """
+    writers = [Writer.of(author, cfg.temperature, cfg.max_tokens) for author in (model, *others)]
     asked = [replace(item, messages=prompt_of(item)) for item in Dataset(data)]
-    rows = [
-        row
-        for item, replies in zip(asked, _replies(asked, writers, samples, stage.seed), strict=True)
-        if (row := _pair(item, list(dict.fromkeys(filter(None, replies))), reward, margin))
+    written = _replies(asked, writers, cfg.samples, stage.seed)
+    pairs = [
+        _pair(item, list(dict.fromkeys(filter(None, replies))), reward, cfg.margin)
+        for item, replies in zip(asked, written, strict=True)
     ]
+    rows = [row for row in pairs if row is not None]
     if not rows:
         raise InputError(
-            f"{len(asked)} prompts gave no two replies with rewards more than {margin} apart: lower margin, or raise samples "
-            "or the temperature of the writers"
+            f"{len(asked)} prompts gave no two replies with rewards more than {cfg.margin} apart: lower margin, or raise "
+            "samples or temperature"
         )
-    counts = {"prompts": len(asked), "replies each": samples * len(writers), "pairs": len(rows)}
-    source = {"data": str(data), "writers": writers, "reward": reward, "samples": samples, "margin": margin}
+    counts = {"prompts": len(asked), "replies each": cfg.samples * len(writers), "pairs": len(rows)}
+    source = {"data": str(data), "model": model, "others": others, "reward": reward, "settings": cfg}
     return store(stage, rows, counts=counts, source={**source, "synthetic_share": 1.0})
 
 

@@ -18,7 +18,7 @@ from burnish.data.rows import Row, load_rows, numbered
 from burnish.errors import InputError
 from burnish.loops.curate.base import store
 from burnish.loops.curate.items import write_rows
-from burnish.loops.curate.writer import Writer, filled, says
+from burnish.loops.curate.writer import Author, Writer, filled, says
 from burnish.rewards.code import program_of
 from burnish.rewards.sandbox import Limits, Program, Sandbox, choose
 from burnish.stage import Stage
@@ -51,6 +51,9 @@ class Rules:
             raise InputError(f"agree={self.agree}, passing={self.passing}: give more than .5, and a share from 0 to 1")
         if min(self.submissions, self.cases, self.inputs) < 1:
             raise InputError(f"{self}: submissions, cases and inputs are at least 1")
+
+
+KIMI, LIMITS = Rules(), Limits()
 
 
 class Checked(NamedTuple):
@@ -125,16 +128,16 @@ def generators(writer: Writer, problems: Sequence[str], template: str = GENERATO
 
 
 def add_tests(
-    stage: Stage, data: Path, *, rules: Rules | None = None, writer: Writer | None = None, limits: Limits | None = None,
+    stage: Stage, data: Path, *, model: Author | None = None, rules: Rules = KIMI, limits: Limits = LIMITS,
     backend: str = "auto", url: str = "", unsafe: bool = False,
 ) -> Path:  # fmt: skip
     """A stage: code problems with tests, in the form that :class:`burnish.rewards.code.Code` reads.
 
     A row has a ``prompt`` and ``submissions``, a list of programs that are known to be right; and ``inputs``, a list of
-    texts, or a ``generator``, a program (see :data:`GENERATOR`), or else the writer is asked for one. The sandbox is that of
+    texts, or a ``generator``, a program (see :data:`GENERATOR`), or else the model is asked for one. The sandbox is that of
     :func:`burnish.rewards.sandbox.choose`. ``problems.jsonl`` says of every problem what became of it. Raises InputError.
     """
-    rules, limits = rules or Rules(), limits or Limits()
+    writer = Writer.of(model, temperature=1.0, max_tokens=2048) if model else None
     rows = [numbered(number, _problem, row) for number, row in enumerate(load_rows(data), start=1)]
     written = _written(rows, writer, stage.seed)
     sandbox = choose(backend, url, unsafe)
@@ -142,7 +145,7 @@ def add_tests(
     reasons = [each.dropped(rules) for each in found]
     counts = {"problems": len(rows), **Counter(f"dropped: {reason}" for reason in reasons if reason)}
     counts["kept"] = reasons.count("")
-    source = {"data": str(data), "rules": rules, "writer": writer, "sandbox": sandbox.name}
+    source = {"data": str(data), "rules": rules, "model": model, "sandbox": sandbox.name}
     notes = [
         {"row": i, "cases": len(each.tests), "passing": each.passing, "of": each.submissions, "dropped": reason}
         for i, (each, reason) in enumerate(zip(found, reasons, strict=True), start=1)
@@ -169,7 +172,7 @@ def _written(rows: Sequence[Row], writer: Writer | None, seed: int) -> list[str]
     if missing and writer is None:
         raise InputError(
             f"{len(missing)} of {len(rows)} problems have neither 'inputs' nor a 'generator': add one of them to each row, or "
-            "give a writer to ask for generators"
+            "give a model to ask for generators"
         )
     asked = iter(generators(writer, [_asked(row) for row in missing], seed=seed) if writer else ())
     return [next(asked) if lacks else str(row.get("generator") or "") for row, lacks in zip(rows, lacking, strict=True)]

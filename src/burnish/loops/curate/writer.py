@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from burnish.core import keys
 from burnish.errors import InputError
+from burnish.loops.local_judge import LocalJudge
 from burnish.rewards.ask import Judge, Question, ask
+from burnish.stage import Artifact
 from burnish.types import Message
+
+Author = Path | Artifact | Judge
+"""A model directory, or whoever else answers questions: an :class:`~burnish.rewards.endpoint.Endpoint`."""
 
 Conversation = tuple[Message, ...]
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -22,7 +28,7 @@ def says(role: str, content: str) -> Message:
 
 @dataclass(frozen=True)
 class Writer:
-    """``model`` is a :class:`~burnish.loops.local_judge.LocalJudge` or an :class:`~burnish.rewards.endpoint.Endpoint`."""
+    """A model with how its replies are drawn: at most ``max_tokens`` long."""
 
     model: Judge
     temperature: float = 1.0
@@ -33,6 +39,12 @@ class Writer:
             raise InputError(
                 f"temperature={self.temperature}, max_tokens={self.max_tokens}: give at least 0 and at least 1"
             )
+
+    @classmethod
+    def of(cls, author: Author, temperature: float, max_tokens: int) -> Writer:
+        """The writer of a model, which may be a directory."""
+        model = LocalJudge(author) if isinstance(author, Path | Artifact) else author
+        return cls(model, temperature, max_tokens)
 
     def write(self, conversations: Sequence[Conversation | None], *where: str | int) -> list[str]:
         """How each conversation goes on, stripped; empty where the reply was cut off, and where there was none to go on.
