@@ -6,8 +6,9 @@ algorithms are in :mod:`burnish.core.algorithms`, the losses in :mod:`burnish.co
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from burnish.lazy import lazy
 
 if TYPE_CHECKING:
     from burnish.data.chat import Chat
@@ -80,7 +81,6 @@ _NAMES = {
     "view": ("View",),
 }  # fmt: skip
 """``{module: the public names it defines}``."""
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Accuracy",
@@ -133,14 +133,4 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # a type checker knows the names from above, and reports all others
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOME:
-            raise AttributeError(f"module 'burnish' has no attribute '{name}'")
-        value = getattr(importlib.import_module(f"burnish.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    __getattr__, __dir__ = lazy(__name__, _NAMES)

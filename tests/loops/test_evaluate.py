@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,13 @@ from bandit import Bandit
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.evaluate import EvalConfig, distinct, evaluate, paired, pass_at_k, run_items, summarise
+from burnish.loops.evaluate import EvalConfig, distinct, evaluate, paired, run_items, summarise
 from burnish.run import Run
 from burnish.types import Sampling
 from burnish.view import View
 from tiny import two_token_model
 
 ENGINE = Engine(dtype="float32", device="cpu")
-
-
-def test_pass_at_k_is_the_share_of_k_subsets_with_a_right_answer() -> None:
-    for samples, correct, k in ((5, 2, 1), (5, 2, 3), (6, 0, 2), (4, 4, 2), (6, 5, 3)):
-        right = [i < correct for i in range(samples)]
-        subsets = list(combinations(right, k))
-        assert pass_at_k(samples, correct, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
 
 
 def test_paired_difference_is_narrower_than_unpaired_where_items_agree() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from burnish.core import keys
+from burnish.core.estimates import pass_at_k
 from burnish.core.intervals import Z95, wilson
 from burnish.data.chat import Chat
 from burnish.engines.decode import LocalSampler
@@ -49,11 +50,6 @@ class Item:
     scores: tuple[dict[str, float], ...]
     tokens: tuple[int, ...]
     finishes: tuple[str, ...]
-
-
-def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """The unbiased estimate of P(at least one of k is right): 1 - C(n-c, k)/C(n, k) (arXiv:2107.03374)."""
-    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
 
 
 def paired(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:

@@ -100,6 +100,8 @@ def test_without_a_pass_rate_long_replies_are_hard(tmp_path: Path) -> None:
     cfg = Selection(n=10, domain="", filters=(OfLength(most=50),))
     lengths = [len(row["completion"]) for row in rows(curate(tmp_path / "r", select, data, cfg=cfg))]
     assert max(lengths) <= 50 and min(lengths) > 25
+    other = [len(row["completion"]) for row in rows(curate(tmp_path / "o", select, data, cfg=cfg, seed=1))]
+    assert other != lengths
     with pytest.raises(InputError, match="row 1 has no column 'domain'"):
         curate(tmp_path / "q", select, data, cfg=replace(cfg, domain="domain"))
     with pytest.raises(InputError, match="n >= 1"):

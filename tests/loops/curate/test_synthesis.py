@@ -82,6 +82,11 @@ def test_all_that_is_written_follows_from_the_seed(user: Path, assistant: Path) 
     first, again, other = (converse(local(user), local(assistant), asked, CFG, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
     assert len({dialogue.messages[-1]["content"] for dialogue in first}) == 2, "each has draws of its own"
+    model = Scripted(lambda text: f"{len(text)}!")
+    for seed in (0, 1):
+        converse(Writer(model), Writer(Scripted(lambda text: f"{text}?")), asked[:1], CFG, seed=seed)
+    seeds = [question.seed for call in model.seen for question in call]
+    assert len(set(seeds)) == len(seeds) == 4, "and so has the one who plays the user"
 
 
 def test_who_has_nothing_to_say_or_says_it_again_ends_the_dialogue() -> None:

@@ -82,8 +82,8 @@ def revisions(
 ) -> list[Revised]:
     """Every prompt with its draft, by ``drafter`` or the writer itself, and its revisions.
 
-    A prompt without a draft is left out. A round in which a critique or a revision is missing, or is the critique
-    again, changes nothing. All randomness follows from ``seed``.
+    A prompt without a draft is left out. A round without a critique or a revision, or whose revision is the critique again,
+    changes nothing. All randomness follows from ``seed``.
     """
     drafts = (drafter or writer).write(prompts, seed, "draft")
     found = [Revised(tuple(prompt), draft) for prompt, draft in zip(prompts, drafts, strict=True) if draft]

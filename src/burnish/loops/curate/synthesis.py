@@ -17,6 +17,7 @@ from burnish.errors import InputError
 from burnish.loops.curate.base import store
 from burnish.loops.curate.dedupe import repeats
 from burnish.loops.curate.writer import Author, Writer, filled, says
+from burnish.rewards.accuracy import Accuracy
 from burnish.rewards.base import RewardFunction, total
 from burnish.rewards.material import spoken
 from burnish.stage import Stage
@@ -76,12 +77,12 @@ DIALOGUES, PAIRS = Synthesis(), Contest()
 
 def write_prompts(writer: Writer, topics: Sequence[str], cfg: Synthesis, *, seed: int = 0) -> list[Example]:
     """Prompts with their topic in ``meta``; those that are empty or repeat another one are left out."""
-    wanted = [(topic, cfg.forms[place % len(cfg.forms)], place) for topic in topics for place in range(cfg.per_topic)]
-    written = writer.write([(says("user", filled(form, topic=topic)),) for topic, form, _ in wanted], seed, "prompts")
+    wanted = [(topic, cfg.forms[place % len(cfg.forms)]) for topic in topics for place in range(cfg.per_topic)]
+    written = writer.write([(says("user", filled(form, topic=topic)),) for topic, form in wanted], seed, "prompts")
     again = repeats([" ".join(text.casefold().split()) for text in written])
     return [
         Example((says("user", text),), meta={"topic": topic})
-        for text, repeat, (topic, *_) in zip(written, again, wanted, strict=True)
+        for text, repeat, (topic, _) in zip(written, again, wanted, strict=True)
         if text and repeat is None
     ]
 
@@ -161,14 +162,15 @@ def _row(dialogue: Example, reward: RewardFunction | None) -> dict[str, Any]:
 
 
 def synthesise_pairs(
-    stage: Stage, model: Author, data: Path, *, reward: RewardFunction, others: tuple[Author, ...] = (),
+    stage: Stage, model: Author, data: Path, *, reward: RewardFunction | None = None, others: tuple[Author, ...] = (),
     cfg: Contest = PAIRS,
 ) -> Path:  # fmt: skip
     """A stage: the best and the worst of the replies that the models give to each prompt of a file, as preference pairs.
 
-    The reward judges them by the ground truth in the file, as a judge, or as a reward model. Raises InputError where no
-    prompt gives a pair.
+    The reward judges them: by the ground truth in column ``answer``, which is what judges by default, as a judge, or as a
+    reward model. Raises InputError where no prompt gives a pair.
     """
+    reward = reward or Accuracy()
     writers = [Writer.of(author, cfg.temperature, cfg.max_tokens) for author in (model, *others)]
     asked = [replace(item, messages=prompt_of(item)) for item in Dataset(data)]
     written = _replies(asked, writers, cfg.samples, stage.seed)

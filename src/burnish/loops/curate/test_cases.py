@@ -74,8 +74,7 @@ class Checked(NamedTuple):
 
 def agreed(outputs: Sequence[str | None], share: float) -> str | None:
     """What at least this share of the programs print, None where there is no such thing. A None among them is a failure."""
-    printed = Counter(output for output in outputs if output is not None)
-    for output, count in printed.most_common(1):
+    for output, count in Counter(outputs).most_common(1):
         if count / len(outputs) >= share:
             return output
     return None
