@@ -20,7 +20,7 @@ from burnish.core import keys
 from burnish.data.chat import Chat
 from burnish.data.overlap import prompt_key
 from burnish.errors import InputError
-from burnish.loops.curate.dedupe import Near, repeats
+from burnish.loops.curate.duplicates import Near, repeats
 from burnish.rewards.accuracy import Accuracy
 from burnish.rewards.base import Composable, total
 from burnish.types import Example, Request, Sampler, Sampling

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from burnish import config
 from burnish.core import keys
 from burnish.data.datasets import Dataset, prompt_of
 from burnish.errors import InputError
@@ -138,7 +139,7 @@ def revise(
         "principles used": len({each.principle for item in found for each in item.rounds}),
         "kept": len(found),
     }
-    source = {"data": str(data), "model": model, "drafter": drafter, "settings": cfg}
+    source = {"data": str(data), "model": model, "drafter": drafter, "settings": config.plain(cfg)}
     return store(stage, map(_row, found), counts=counts, source=source)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from burnish import config
 from burnish.core import keys
 from burnish.data.rows import number
 from burnish.errors import InputError
@@ -134,7 +135,10 @@ def select(stage: Stage, data: Path, *, cfg: Selection) -> Path:
     counts["domains"] = len({candidates[place].domain for place in kept})
     counts["kept"] = len(kept)
     return store(
-        stage, [left[place].row for place in kept], counts=counts, source={"data": str(data), "selection": cfg}
+        stage,
+        [left[place].row for place in kept],
+        counts=counts,
+        source={"data": str(data), "settings": config.plain(cfg)},
     )
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from burnish import config
 from burnish.data.datasets import Dataset, prompt_of
 from burnish.errors import InputError
 from burnish.loops.curate.base import store
-from burnish.loops.curate.dedupe import repeats
+from burnish.loops.curate.duplicates import repeats
 from burnish.loops.curate.writer import Author, Writer, filled, says
 from burnish.rewards.accuracy import Accuracy
 from burnish.rewards.base import RewardFunction, total
@@ -148,7 +149,13 @@ def synthesise(
         "by people": len(written),
         "kept": len(good) + len(written),
     }
-    source = {"model": model, "user": user or model, "reward": reward, "human": str(human or ""), "settings": cfg}
+    source = {
+        "model": model,
+        "user": user or model,
+        "reward": reward,
+        "human": str(human or ""),
+        "settings": config.plain(cfg),
+    }
     stage.view.say(f"{stage.name}: {share:.1%} of the rows are synthetic")
     return store(stage, [*written, *good], counts=counts, source={**source, "synthetic_share": share})
 
@@ -185,7 +192,7 @@ def synthesise_pairs(
             "samples or temperature"
         )
     counts = {"prompts": len(asked), "replies each": cfg.samples * len(writers), "pairs": len(rows)}
-    source = {"data": str(data), "model": model, "others": others, "reward": reward, "settings": cfg}
+    source = {"data": str(data), "model": model, "others": others, "reward": reward, "settings": config.plain(cfg)}
     return store(stage, rows, counts=counts, source={**source, "synthetic_share": 1.0})
 
 

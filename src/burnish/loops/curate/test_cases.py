@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from burnish import config
 from burnish.data.rows import Row, load_rows, numbered
 from burnish.errors import InputError
 from burnish.loops.curate.base import store
@@ -144,7 +145,7 @@ def add_tests(
     reasons = [each.dropped(rules) for each in found]
     counts = {"problems": len(rows), **Counter(f"dropped: {reason}" for reason in reasons if reason)}
     counts["kept"] = reasons.count("")
-    source = {"data": str(data), "rules": rules, "model": model, "sandbox": sandbox.name}
+    source = {"data": str(data), "rules": config.plain(rules), "model": model, "sandbox": sandbox.name}
     notes = [
         {"row": i, "cases": len(each.tests), "passing": each.passing, "of": each.submissions, "dropped": reason}
         for i, (each, reason) in enumerate(zip(found, reasons, strict=True), start=1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from burnish import config
 from burnish.data.overlap import prompt_key
 from burnish.errors import InputError
 from burnish.loops.curate.base import store
@@ -135,7 +136,7 @@ def dedupe(
         "that repeat the other file": sum(repeat.of < 0 for _, repeat in gone),
         "kept": len(own) - len(gone),
     }
-    source = {"data": str(data), "against": str(against or ""), "on": on, "near": near}
+    source = {"data": str(data), "against": str(against or ""), "on": on, "near": config.plain(near)}
     write_rows(stage.directory / "removed.jsonl", removed)
     kept = [item.row for item, repeat in zip(own, found, strict=True) if repeat is None]
     return store(stage, kept, counts=counts, source=source)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.errors import InputError
-from burnish.loops.curate.dedupe import Near, Repeat, dedupe, repeats
+from burnish.loops.curate.duplicates import Near, Repeat, dedupe, repeats
 from curating import curate, provenance, rows, write
 
 WORDS = Near(threshold=0.5, size=2)

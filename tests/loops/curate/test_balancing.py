@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.errors import InputError
-from burnish.loops.curate.balance import balance, balance_pairs, capped
+from burnish.loops.curate.balancing import balance, balance_pairs, capped
 from curating import curate, provenance, rows, write
 
 
