@@ -17,6 +17,9 @@ name. ``env`` makes a conversation of the task or the file: an environment of ``
 rows. Up to ``eval_n`` held-out prompts are measured before and after, with the sampling settings of training. A named
 task has held-out splits of its own.
 
+``retention=true`` measures general questions and tasks before and after, to see what was forgotten; ``retention=questions,sum``
+chooses among them, ``retention.data=FILE`` adds your own (docs/evaluation.md).
+
 - ``tiny`` runs the loop on ``nano`` for a few steps: it shows that data and reward work, not that a model learns.
 - ``laptop`` adapts the last layers of SmolLM2-135M-Instruct with LoRA.
 - ``paper`` trains all weights with the published settings: learning rate 1e-6, KL .04, 64 completions a prompt, 1024 a
@@ -43,6 +46,7 @@ from burnish.loops import report
 from burnish.loops.commentate import Grading
 from burnish.loops.episodes import has_turns
 from burnish.loops.evaluate import EvalConfig, Measured, evaluate
+from burnish.loops.evaluation.retention import Retention, Watch
 from burnish.loops.fixed import Data
 from burnish.loops.rl import RLConfig, rl
 from burnish.recipes.generic import context_length, given_reward
@@ -71,6 +75,7 @@ class Grpo:
     env: Environment | None = None
     heldout: int | str | None = None
     eval_n: int = 200
+    retention: Retention | bool | None = None
 
 
 def main(run: Run, s: Grpo) -> Artifact:
@@ -93,14 +98,16 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
     prompts, during, test = (None if part is None else played(part, s.env, reward) for part in parts)
     assert prompts is not None
     if has_turns(prompts):
-        rehearse(prompts)
+        rehearse(prompts, s.rl.group + s.algo.needs_greedy)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measure = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
+    watch = Watch.begin(run, base, s.retention, s.rl.engine)
     before = run.stage(evaluate, "0-before", base, test, cfg=measure) if measure.n else None
     tuned: Artifact = run.stage(
         rl, "1-rl", base, prompts, algo=s.algo, cfg=cfg, reward=reward, heldout=during, critic=critic,
         pretraining=pretraining,
     )  # fmt: skip
+    watch.after("1-rl", tuned)
     if before:
         after = run.stage(evaluate, "2-after", tuned, test, cfg=measure)
         report.learned(run, tuned, before, after, stage="1-rl")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from burnish.errors import InputError, unknown
+from burnish.tasks.adapters import gymnasium, reasoning_gym, verifiers
 from burnish.tasks.algebra import Algebra
 from burnish.tasks.arithmetic import KINDS, Arithmetic
 from burnish.tasks.calculator import Calculator
@@ -19,8 +20,9 @@ from burnish.tasks.humaneval import HumanEval
 from burnish.tasks.languages import Languages
 from burnish.tasks.maze import MazeTask
 from burnish.tasks.mazes import Mazes
-from burnish.tasks.mixture import Mixture
+from burnish.tasks.mixture import Mixture, is_mixture, parse
 from burnish.tasks.points24 import Points24
+from burnish.tasks.preference_world import PreferenceWorld
 from burnish.tasks.python_tool import PythonTool
 from burnish.tasks.spelling import Spelling
 from burnish.tasks.userfile import make, names_file
@@ -43,6 +45,7 @@ TASKS: dict[str, Callable[..., Split]] = {
     "humaneval": HumanEval,
     "gsm8k": Gsm8k,
     "math": CompetitionMath,
+    "preference-world": PreferenceWorld,
     "maze": partial(MazeTask, style="text"),
     "mazes": Mazes,
     "word-game": WordGame,
@@ -64,6 +67,7 @@ TITLES: dict[str, str] = {
     "humaneval": "HumanEval, for measuring only (arXiv:2107.03374); extra humaneval",
     "gsm8k": "GSM8K: grade-school word problems (arXiv:2110.14168); from the hub, or task.path=DIR",
     "math": "MATH: competition problems (arXiv:2103.03874); from the hub, or task.path=DIR",
+    "preference-world": "Questions whose gold rule is known: helpfulness, safety, style and length",
     "maze": "One maze, move by move",
     "mazes": "Mazes drawn in text, another one each time, move by move",
     "word-game": "A word game of two players that the policy plays against itself",
@@ -72,9 +76,16 @@ TITLES: dict[str, str] = {
 
 CLASSES = (
     Arithmetic, Countdown, Points24, Spelling, Algebra, Languages, Coding, HumanEval, Gsm8k, CompetitionMath, Mixture,
-    MazeTask, Mazes, WordGame,
+    MazeTask, Mazes, WordGame, PreferenceWorld, reasoning_gym.ReasoningGym, gymnasium.Gymnasium, verifiers.Verifiers,
 )  # fmt: skip
 """What a task in a configuration may be."""
+
+ADAPTERS: dict[str, Callable[[str], Split]] = {
+    "reasoning-gym": reasoning_gym.load,
+    "gymnasium": gymnasium.load,
+    "verifiers": verifiers.load,
+}
+"""``{package: what makes a task of a name in it}``: ``task=reasoning-gym/chain_sum``."""
 
 ENVS: dict[str, Callable[..., Environment]] = {
     "feedback": Feedback,
@@ -86,15 +97,21 @@ ENV_CLASSES = (Feedback, Calculator, PythonTool)
 
 
 def get(name: str) -> Split:
-    """The task of that name with its usual settings, training split, or the one that the user's ``file.py:Name`` makes.
+    """The task of that name with its usual settings, training split; of several names (``2*countdown + sum``) their mixture.
 
-    A task of the user's may lack ``with_split``: then it is trained on as it is, and nothing is held out. Raises InputError
-    with the nearest name, or for what cannot be loaded or is no task.
+    ``package/NAME`` is one of :data:`ADAPTERS`, ``file.py:Name`` one of the user's, which may lack ``with_split``: then it is
+    trained on as it is, and nothing is held out. Raises InputError with the nearest name, or for what cannot be loaded or
+    is no task.
     """
+    if is_mixture(name):
+        return parse(name, single)
     if names_file(name):
         return _users(name)
+    package, slash, inner = name.partition("/")
+    if slash and package in ADAPTERS:
+        return ADAPTERS[package](inner)
     if name not in TASKS:
-        raise unknown("task", name, TASKS)
+        raise unknown("task", name, [*TASKS, *(f"{package}/NAME" for package in ADAPTERS)])
     return TASKS[name]()
 
 

@@ -65,7 +65,7 @@ class Languages(Problems):
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """Strict: the reply is the word. Lenient: it ends with it. "language" is the share of words in the right language."""
         body = final_part(completion.text) or ""
-        words = [] if completion.finish == "length" else [word for each in body.split() if (word := each.strip(_PUNCTUATION))]
+        words = [] if completion.cut else [word for each in body.split() if (word := each.strip(_PUNCTUATION))]
         part = "thinking" if self.style == "think" else "all"
         return {
             "accuracy": float(bool(words) and _same(words[-1], example.answer)),

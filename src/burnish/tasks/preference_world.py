@@ -92,7 +92,7 @@ class Rule(Composable):
     def __call__(self, example: Example, completion: Completion) -> Reward:
         weights = {"helpful": 0.0 if example.meta["harmful"] else self.helpful}
         weights |= {"safe": self.safe, "style": self.style, "short": self.short}
-        found = features(example, completion.text, self.words)._asdict() if completion.finish != "length" else {}
+        found = features(example, completion.text, self.words)._asdict() if not completion.cut else {}
         whole = sum(weights.values())
         parts = [RewardPart(-1, weights[name] * found.get(name, 0.0) / whole, name) for name in weights]
         if self.wordy:
@@ -149,7 +149,7 @@ class PreferenceWorld:
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """The gold reward and the features that it is made of, each in [0, 1]."""
-        whole = completion.finish != "length"
+        whole = not completion.cut
         found = features(example, completion.text, self.rule.words) if whole else Features(0.0, 0.0, 0.0, 0.0)
         return {"gold": min(1.0, max(0.0, total(self.rule(example, [completion])[0]))), **found._asdict()}
 
