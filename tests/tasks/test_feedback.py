@@ -75,6 +75,13 @@ def test_a_reply_that_was_cut_off_is_wrong_and_told_so() -> None:
     assert Feedback(2)(Guess()).measure(Guess()[0], Completion((), "", said, "eos"))["accuracy"] == 0.0  # type: ignore[arg-type]
 
 
+def test_a_reply_is_heard_for_one_step_only() -> None:
+    env = Feedback(2).env(Guess(), Guess()[0])
+    assert isinstance(env, Hearing)
+    env.hear(reply("b", "length"))
+    assert not env.step("b")[2] and env.step("b")[3]["right"], "nobody said that the second one was cut off"
+
+
 def test_enough_may_be_less_than_everything() -> None:
     class Half(Guess):
         def measure(self, example: Example, completion: Completion) -> dict[str, float]:
