@@ -71,6 +71,9 @@ ELSEWHERE = {
     "rewards/corpora/judge": "rewards/test_generative.py",
     "rewards/corpora/pairwise": "rewards/test_pairwise.py",
     "rewards/corpora/rubric": "rewards/test_rubric.py",
+    # Words and one-line functions, tried by those who ask about them.
+    "tasks/phrasebook": "tasks/test_languages.py",
+    "tasks/snippets": "tasks/test_coding.py",
     # The name test_maze is that of the recipe's tests.
     "tasks/maze": "tasks/test_maze_task.py",
     # What replies look like is seen where clients get them.

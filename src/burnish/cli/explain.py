@@ -291,7 +291,7 @@ def _task(name: str) -> None:
     for index in range(3):
         print(textwrap.indent(problems[index].messages[-1]["content"], "  "))
         if gold:
-            print(f"    {gold(problems[index])}")
+            print(textwrap.indent(gold(problems[index]), "    "))
 
 
 def _environment(name: str) -> None:

@@ -64,12 +64,12 @@ class Languages(Problems):
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """Strict: the reply is the word. Lenient: it ends with it. "language" is the share of words in the right language."""
-        body = final_part(completion.text)
-        words = [] if body is None or completion.cut else body.split()
+        body = final_part(completion.text) or ""
+        words = [] if completion.cut else [word for each in body.split() if (word := each.strip(_PUNCTUATION))]
         part = "thinking" if self.style == "think" else "all"
         return {
-            "accuracy": float(bool(words) and _same(words[-1].strip(_PUNCTUATION), example.answer)),
-            "accuracy_strict": float(len(words) == 1 and _same(words[0], example.answer)),
+            "accuracy": float(bool(words) and _same(words[-1], example.answer)),
+            "accuracy_strict": float(bool(words) and _same(body, example.answer)),
             "language": share(read(completion.text, part), example.meta["language"]),
         }
 
@@ -114,13 +114,11 @@ def _question(phrases: Phrases, kind: str, one: float, other: float, forward: bo
 
 def _translated(example: Example, language: str) -> str:
     """The answer in another language."""
-    own, other = LANGUAGES[example.meta["language"]], LANGUAGES[language]
-    rows: list[tuple[tuple[str, ...], ...]] = [
-        (p.days, p.months, p.numbers, *zip(*p.opposites, strict=True)) for p in (own, other)
-    ]
-    answer: str = example.answer
-    found: str = next(theirs[ours.index(answer)] for ours, theirs in zip(*rows, strict=True) if answer in ours)
-    return found
+    ours, theirs = (
+        [*p.days, *p.months, *p.numbers, *(word for pair in p.opposites for word in pair)]
+        for p in (LANGUAGES[example.meta["language"]], LANGUAGES[language])
+    )
+    return theirs[ours.index(example.answer)]
 
 
 def _same(one: str, other: str) -> bool:
