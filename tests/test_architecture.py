@@ -56,6 +56,9 @@ ELSEWHERE = {
     "tasks/checks": "tasks/test_arithmetic.py",
     # A protocol; what it describes is tested where there is one.
     "tasks/environments": "tasks/test_feedback.py",
+    # What adapters share is seen in those that use it.
+    "tasks/adapters/games": "tasks/adapters/test_gymnasium.py",
+    "tasks/adapters/options": "tasks/adapters/test_reasoning_gym.py",
     "loops/curate/base": "loops/curate/test_rejection.py",
     # A list of sentences, and the cases that an audit of these rewards asks about.
     "rewards/principles": "rewards/test_constitution.py",
