@@ -60,7 +60,8 @@ def test_one_group_in_ten_has_to_be_mixed() -> None:
     assert not trainable({"mixed": 0, "groups": 8}) and not trainable({"mixed": 1, "groups": 11})
 
 
-def test_a_cell_runs_and_its_row_says_what_it_found(tmp_path: Path) -> None:
+def test_a_cell_runs_and_its_row_says_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(success, "MODEL", "nano")
     cell = base.perform(EXPERIMENT, "largest", 0, tmp_path, smoke=True)
     assert (cell.numbers["samples"], cell.numbers["groups"], cell.numbers["max_tokens"]) == (4, 2, 4)
     report = EXPERIMENT.report(base.load(EXPERIMENT, tmp_path))

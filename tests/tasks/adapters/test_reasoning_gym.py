@@ -58,7 +58,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(InputError, match=r"pip install 'burnish\[reasoning-gym\]'"):
         ReasoningGym(seed=71)[0]
     with pytest.raises(InputError, match=r"pip install 'burnish\[reasoning-gym\]'"):
-        get("reasoning-gym/gcd")
+        get("reasoning-gym/lcm")  # no other test has loaded it
 
 
 def test_a_value_has_a_hash_and_nothing_is_loaded_for_it() -> None:
