@@ -95,7 +95,7 @@ def task_of(variant: str) -> Split:
 def counted(items: Sequence[Item]) -> Numbers:
     """What the table shows, over all samples; a group is an item."""
     measure = next(iter(items[0].scores[0]))
-    rights = [[score[measure] >= 1 for score in item.scores] for item in items]
+    rights = [item.right for item in items]
     samples = sum(map(len, rights))
     return {
         "measure": measure,
@@ -103,8 +103,8 @@ def counted(items: Sequence[Item]) -> Numbers:
         "groups": len(items),
         "successes": sum(map(sum, rights)),
         "mixed": sum(any(group) and not all(group) for group in rights),
-        "length": sum(sum(item.tokens) for item in items) / samples,
-        "truncated": sum(finish == "length" for item in items for finish in item.finishes) / samples,
+        "length": sum(len(reply.tokens) for item in items for reply in item.replies) / samples,
+        "truncated": sum(reply.cut for item in items for reply in item.replies) / samples,
     }
 
 
