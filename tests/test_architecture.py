@@ -14,8 +14,10 @@ SOURCE = ROOT / "src" / "burnish"
 LONGEST = 450
 
 BELOW: dict[str, tuple[str, ...]] = {
-    "types": (),
+    "lazy": (),
     "errors": (),
+    "sampling": ("errors",),
+    "types": ("errors", "sampling"),
     "signals": (),
     "view": (),
     "files": ("errors",),
@@ -24,9 +26,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "core": ("types", "errors"),
     "tabular": ("types", "errors", "core"),
     "data": ("types", "errors", "core"),
-    "rewards": ("types", "errors", "files", "core", "data"),
+    "rewards": ("types", "lazy", "errors", "files", "core", "data"),
     "tasks": ("types", "errors", "core", "tabular", "data", "rewards"),
-    "engines": ("types", "errors", "files", "core", "tabular", "data"),
+    "engines": ("types", "errors", "sampling", "files", "core", "tabular", "data"),
     "stage": ("errors", "files", "signals", "config", "sinks", "view"),
     "run": ("errors", "files", "signals", "config", "sinks", "view", "core", "stage"),
 }
@@ -38,6 +40,7 @@ ELSEWHERE = {
     "types": "core/test_losses.py",
     "errors": "test_config.py",
     "core/method": "core/test_online.py",
+    "lazy": "test_public.py",
     # Signals need processes to be sent to.
     "signals": "faults/test_processes.py",
     # A sink is seen at work where a view is.
@@ -47,6 +50,8 @@ ELSEWHERE = {
     "cli/evaluate": "cli/test_evaluate_command.py",
     "core/units": "core/test_units_pairs.py",
     "loops/episodes": "loops/test_turns.py",
+    # What they are kept for is an environment that fails.
+    "loops/failures": "loops/test_failing_env.py",
     # What becomes of begun answers is seen where somebody rates them.
     "loops/continuations": "loops/test_step_labels.py",
     # What these build or check is tested as a whole, by those who ask for it.
@@ -55,7 +60,12 @@ ELSEWHERE = {
     "tasks/checks": "tasks/test_arithmetic.py",
     # A protocol; what it describes is tested where there is one.
     "tasks/environments": "tasks/test_feedback.py",
+    # What adapters share is seen in those that use it.
+    "tasks/adapters/games": "tasks/adapters/test_gymnasium.py",
+    "tasks/adapters/options": "tasks/adapters/test_reasoning_gym.py",
     "loops/curate/base": "loops/curate/test_rejection.py",
+    # The name test_catalog is that of the tasks' tests; names are what the command line has.
+    "loops/curate/catalog": "cli/test_curate.py",
     # Sentences are seen where they are asked, tables where they are printed.
     "loops/evaluation/questions": "loops/evaluation/test_retention.py",
     "loops/evaluation/tables": "cli/test_evaluate_command.py",
@@ -64,6 +74,9 @@ ELSEWHERE = {
     "rewards/corpora/judge": "rewards/test_generative.py",
     "rewards/corpora/pairwise": "rewards/test_pairwise.py",
     "rewards/corpora/rubric": "rewards/test_rubric.py",
+    # Words and one-line functions, tried by those who ask about them.
+    "tasks/phrasebook": "tasks/test_languages.py",
+    "tasks/snippets": "tasks/test_coding.py",
     # The name test_maze is that of the recipe's tests.
     "tasks/maze": "tasks/test_maze_task.py",
     # What replies look like is seen where clients get them.

@@ -6,8 +6,9 @@ algorithms are in :mod:`burnish.core.algorithms`, the losses in :mod:`burnish.co
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from burnish.lazy import lazy
 
 if TYPE_CHECKING:
     from burnish.data.chat import Chat
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from burnish.rewards.function import load_function
     from burnish.rewards.length import Overlong
     from burnish.run import Artifact, Run, Stage
+    from burnish.sampling import Sampling, Thinking
     from burnish.tasks.arithmetic import Arithmetic
     from burnish.tasks.countdown import Countdown
     from burnish.tasks.mixture import Mixture
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
         Message,
         Reward,
         Rollout,
-        Sampling,
         Step,
         Task,
         outcome,
@@ -69,18 +70,17 @@ _NAMES = {
     "rewards.function": ("load_function",),
     "rewards.length": ("Overlong",),
     "run": ("Artifact", "Run", "Stage"),
+    "sampling": ("Sampling", "Thinking"),
     "tasks.arithmetic": ("Arithmetic",),
     "tasks.countdown": ("Countdown",),
     "tasks.mixture": ("Mixture",),
     "tasks.userdata": ("UserTask",),
     "types": (
-        "Answer", "Batch", "Comparison", "Completion", "Example", "Message", "Reward", "Rollout", "Sampling", "Step", "Task",
-        "outcome",
+        "Answer", "Batch", "Comparison", "Completion", "Example", "Message", "Reward", "Rollout", "Step", "Task", "outcome",
     ),
     "view": ("View",),
 }  # fmt: skip
 """``{module: the public names it defines}``."""
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Accuracy",
@@ -119,6 +119,7 @@ __all__ = [
     "Step",
     "Task",
     "Texts",
+    "Thinking",
     "TrainingHaltedError",
     "UserTask",
     "View",
@@ -133,14 +134,4 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # a type checker knows the names from above, and reports all others
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOME:
-            raise AttributeError(f"module 'burnish' has no attribute '{name}'")
-        value = getattr(importlib.import_module(f"burnish.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    __getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -29,6 +29,7 @@ def evaluate(
     *,
     model: Model,
     task: Annotated[str, typer.Option(help="The name of a task, see `burnish list`.")] = "",
+    env: Annotated[str, typer.Option(help="An environment of `burnish list` to play the task in.")] = "",
     n: Annotated[int, typer.Option("-n", min=1, help="How many problems.")] = 200,
     samples: Annotated[int, typer.Option(min=1, help="Replies to each problem.")] = 1,
     k: Annotated[str, typer.Option(help="Report pass@k for these, with commas.")] = "1",
@@ -49,7 +50,7 @@ def evaluate(
 
     Problems and randomness are fixed: two models get the same problems, and a repeated command gives the same numbers.
     """
-    if not task and (by or judge or out or not retention):
+    if not task and (env or by or judge or out or not retention):
         raise InputError("there is no task to measure: add --task NAME (see `burnish list`)")
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise InputError(f"--out {out}: give a file in a directory that exists")
@@ -59,7 +60,7 @@ def evaluate(
     from burnish.loops.evaluation import groups
     from burnish.types import Sampling
 
-    problems = _problems(task, split)
+    problems = _problems(task, env, split)
     if problems is not None and by:
         groups.groups([problems[i].meta for i in range(min(n, len(problems)))], by)  # an error comes before the work
     samplers = [load_sampler(name) for name in (model, against) if name]
@@ -67,7 +68,8 @@ def evaluate(
     if problems is not None:
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
         sides = [_items(sampler, problems, n, samples, sampling) for sampler in samplers]
-        report |= {"task": task, "split": split, "n": len(sides[0]), "samples": samples, **_measured(sides, wanted)}
+        report |= {"task": task, **({"env": env} if env else {}), "split": split}
+        report |= {"n": len(sides[0]), "samples": samples, **_measured(sides, wanted)}
         if out is not None:
             _write(out, [model, against], sides)
     if retention:
@@ -88,10 +90,13 @@ class _Wanted:
     judge: Composable | None
 
 
-def _problems(task: str, split: str) -> Measured | None:
+def _problems(task: str, env: str, split: str) -> Measured | None:
     from burnish.tasks import catalog
 
-    return catalog.get(task).with_split(split) if task else None
+    if not task:
+        return None
+    problems = catalog.get_split(task, split)
+    return catalog.environment(env)(problems) if env else problems
 
 
 def _reward(text: str) -> Composable | None:
@@ -185,7 +190,8 @@ def _about_task(report: dict[str, Any]) -> list[Any]:
     if "task" not in report:
         return []
     replies = "" if report["samples"] == 1 else f", {report['samples']} replies each"
-    where = f"on {report['task']}, split {report['split']}: {report['n']} problems{replies}"
+    played = f" with {report['env']}" if "env" in report else ""
+    where = f"on {report['task']}{played}, split {report['split']}: {report['n']} problems{replies}"
     if "against" not in report:
         return [
             f"{report['model']} {where}",

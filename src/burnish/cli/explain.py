@@ -1,4 +1,4 @@
-"""`burnish list`, `burnish explain` and `burnish data`: what there is, and what it means."""
+"""`burnish list` and `burnish explain`: what there is, and what it means."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, asdict, fields, is_dataclass
-from pathlib import Path
+from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -54,25 +53,28 @@ TABLES = {
 
 
 def list_all(*, as_json: Json = False) -> None:
-    """List recipes, algorithms, losses, rewards, tasks and models."""
+    """List recipes, algorithms, losses, rewards, environments, tasks and models."""
     tables = {table.plural: table.titles() for table in TABLES.values()}
     found = {"recipes": names.recipes(), **tables, "rewards": names.rewards(), "judges": names.judges()}
-    plain = {"tasks": names.tasks(), "models": names.models()}
+    found["environments"] = names.environments()
+    found["tasks"] = names.tasks()
     if as_json:
-        keyed = {name.replace(" ", "_").replace("-", "_"): each for name, each in {**found, **plain}.items()}
+        everything = {**found, "models": names.models()}
+        keyed = {name.replace(" ", "_").replace("-", "_"): each for name, each in everything.items()}
         print(json.dumps(keyed, indent=2))
         return
     uses = {table.plural: table.use for table in TABLES.values()}
     uses |= {"recipes": "burnish run NAME", "rewards": 'burnish run grpo reward="NAME + 0.2*NAME"'}
     uses["judges"] = "burnish run grpo reward='NAME(model=\"DIR\")'"
+    uses["environments"] = "burnish run grpo task=NAME env=NAME"
+    uses["tasks"] = "burnish run grpo task=NAME, or of your own: task=my_task.py:Name"
     for kind, titles in found.items():
         print(f"{kind}  ({uses[kind]})")
         width = max(map(len, titles))
         for name, title in titles.items():
             print(textwrap.fill(title, LINE, initial_indent=f"  {name:{width}}  ", subsequent_indent=" " * (width + 4)))
         print()
-    print(f"tasks  (burnish run grpo task=NAME)\n  {', '.join(plain['tasks'])}\n")
-    print(f"models  (model=NAME, or a directory, or a hub name)\n  {', '.join(plain['models'])}\n")
+    print(f"models  (model=NAME, or a directory, or a hub name)\n  {', '.join(names.models())}\n")
     print("burnish explain NAME says more about all but the models.")
 
 
@@ -80,20 +82,26 @@ def explain(
     *,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="A recipe, an algorithm, a loss, a reward or a task.", show_default=False),
+        typer.Argument(
+            metavar="NAME",
+            help="A recipe, an algorithm, a loss, a reward, an environment or a task.",
+            show_default=False,
+        ),
     ],
 ) -> None:
-    """Explain a recipe, an algorithm, a loss, a reward, a judge or a task."""
+    """Explain a recipe, an algorithm, a loss, a reward, a judge, an environment or a task."""
     known = {
         **{kind: table.titles() for kind, table in TABLES.items()},
         "recipe": names.recipes(),
         "reward": names.rewards(),
         "judge": names.judges(),
+        "environment": names.environments(),
         "task": names.tasks(),
     }
     show = {
         "algorithm": _algorithm, "online method": _online, "preference loss": _preference,
-        "reward-model loss": _reward_model, "recipe": _recipe, "reward": _reward, "judge": _judge, "task": _task,
+        "reward-model loss": _reward_model, "recipe": _recipe, "reward": _reward, "judge": _judge,
+        "environment": _environment, "task": _task,
     }  # fmt: skip
     spellings = dict.fromkeys(TABLES, name.lower().replace("-", "_"))
     kinds = [kind for kind in known if spellings.get(kind, name) in known[kind]]
@@ -103,27 +111,6 @@ def explain(
         if len(kinds) > 1:
             print("\n" * (place > 0) + f"--- the {kind} {name} ---\n")
         show[kind](spellings.get(kind, name))
-
-
-def data(
-    *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL, JSON or Parquet.", show_default=False)],
-    model: Annotated[str, typer.Option(help="Also count tokens, as this model reads them.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Report on a data file and the recipes that fit it."""
-    from rich.console import Console
-
-    from burnish.data.chat import Chat
-    from burnish.data.inspect import inspect as inspect_file
-    from burnish.data.inspect import render
-    from burnish.engines.pretrained import resolve
-
-    report = inspect_file(file, Chat.load(resolve(model)) if model else None)
-    if as_json:
-        print(json.dumps(asdict(report), indent=2))
-    else:
-        Console(soft_wrap=True).print(render(report))
 
 
 # --- one kind of name each -----------------------------------------------------------------------
@@ -299,10 +286,21 @@ def _task(name: str) -> None:
     task = catalog.get(name)
     print(f"{_prose(inspect.getdoc(type(task)) or '')}\n")
     _print_rows([(f.name, _shown(getattr(task, f.name))) for f in fields(task)])  # type: ignore[arg-type]
-    print("\nthree problems of its test split, with a right reply:")
-    problems = task.with_split("test")
+    problems, gold = catalog.get_split(name, "test"), getattr(task, "gold", None)
+    print(f"\nthree problems of its test split, {'with a right reply' if gold else 'played turn by turn'}:")
     for index in range(3):
-        print(f"  {problems[index].messages[-1]['content']}\n    {problems.gold(problems[index])}")
+        print(textwrap.indent(problems[index].messages[-1]["content"], "  "))
+        if gold:
+            print(textwrap.indent(gold(problems[index]), "    "))
+
+
+def _environment(name: str) -> None:
+    from burnish.tasks import catalog
+
+    env = catalog.environment(name)
+    print(f"{_prose(inspect.getdoc(type(env)) or '')}\n")
+    _print_rows([(f.name, _shown(getattr(env, f.name))) for f in fields(env)])  # type: ignore[arg-type]
+    print(f"\nUse it: burnish run grpo task=NAME env={name} env.SETTING=VALUE ...")
 
 
 def _made_of(value: Any) -> None:

@@ -36,6 +36,14 @@ def sample(
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     top_k: TopK = 0,
+    begin: Annotated[str, typer.Option(help="What every reply begins with.")] = "",
+    suppress: Annotated[
+        list[str] | None, typer.Option(help="A text of one token that is never said; may be given again.")
+    ] = None,
+    min_thinking: Annotated[
+        int, typer.Option(min=0, help="Tokens before </think>, at least: it goes on with Wait.")
+    ] = 0,
+    max_thinking: Annotated[int, typer.Option(min=0, help="Tokens before </think>, at most; 0 sets no limit.")] = 0,
     seed: Seed = 0,
 ) -> None:
     """Print a model's replies to one prompt."""
@@ -43,11 +51,14 @@ def sample(
         raise InputError('the prompt is empty: give some text, as in burnish sample MODEL "Hello".')
     from burnish.core import keys
     from burnish.engines.decode import generate
-    from burnish.types import Sampling
+    from burnish.sampling import Sampling, Thinking
 
+    thinking = Thinking(minimum=min_thinking, maximum=max_thinking) if min_thinking or max_thinking else None
+    sampling = Sampling(
+        max_tokens, temperature, top_p, top_k, suppress=tuple(suppress or ()), begin=begin, thinking=thinking
+    )
     sampler = load_sampler(model)
     tokens = sampler.model.chat.encode_prompt([{"role": "user", "content": prompt}])
-    sampling = Sampling(max_tokens, temperature, top_p, top_k)
     replies = generate(sampler, [tokens] * n, sampling, keys.derive("sample", seed))
     for number, reply in enumerate(replies, start=1):
         print(f"[{number}] {reply.text}" if n > 1 else reply.text)
@@ -65,7 +76,7 @@ def load_sampler(model: str) -> LocalSampler:
 
 def note_cut(replies: Sequence[Completion]) -> None:
     """Say on standard error how many replies were cut off at their limit, if any."""
-    cut = sum(reply.finish == "length" for reply in replies)
+    cut = sum(reply.cut for reply in replies)
     if cut:
         which = f"{cut} of {len(replies)} replies were" if len(replies) > 1 else "the reply was"
         print(f"({which} cut off; --max-tokens allows longer ones)", file=sys.stderr)

@@ -38,9 +38,15 @@ def reward_models() -> dict[str, str]:
     return _constants("core/reward_models.py")
 
 
-def tasks() -> list[str]:
-    """The names in :data:`burnish.tasks.catalog.TASKS`."""
-    return _keys("tasks/catalog.py", "TASKS")
+def tasks() -> dict[str, str]:
+    """``{name: title}``: :data:`burnish.tasks.catalog.TITLES`."""
+    found: dict[str, str] = ast.literal_eval(_table("tasks/catalog.py", "TITLES"))
+    return found
+
+
+def environments() -> dict[str, str]:
+    """``{name: title}`` of :data:`burnish.tasks.catalog.ENVS`: the first line of the module that each is imported from."""
+    return {name: _title(module) for name, module in _imported("tasks/catalog.py", "ENVS").items()}
 
 
 def rewards() -> dict[str, str]:
@@ -70,11 +76,29 @@ def _constants(module: str) -> dict[str, str]:
 
 
 def _keys(module: str, table: str) -> list[str]:
+    return [str(key.value) for key in _table(module, table).keys if isinstance(key, ast.Constant)]
+
+
+def _imported(module: str, table: str) -> dict[str, str]:
+    """``{key: dotted module}`` of a table whose values are imported names."""
+    imports = (statement for statement in _statements(module) if isinstance(statement, ast.ImportFrom))
+    home = {alias.name: str(statement.module) for statement in imports for alias in statement.names}
+    values = [value.id for value in _table(module, table).values if isinstance(value, ast.Name)]
+    return {key: home[value] for key, value in zip(_keys(module, table), values, strict=True)}
+
+
+def _table(module: str, table: str) -> ast.Dict:
     for statement in _statements(module):
         match statement:
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Dict(keys=keys)) if name == table:
-                return [str(key.value) for key in keys if isinstance(key, ast.Constant)]
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Dict() as found) if name == table:
+                return found
     raise LookupError(f"{module} has no table {table}")
+
+
+def _title(module: str) -> str:
+    """The first line of a module's docstring."""
+    path = _PACKAGE.parent / f"{module.replace('.', '/')}.py"
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 def _statements(module: str) -> list[ast.stmt]:

@@ -12,7 +12,7 @@ from burnish.data.chat import Chat
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.episodes import Opening, has_turns, play
+from burnish.loops.episodes import FAILED, Opening, environments, has_turns, play
 from burnish.loops.evaluation.measures import Item, behaviour, estimates, measures, scores, thinking
 from burnish.stage import Stage
 from burnish.tasks.votes import said
@@ -66,13 +66,18 @@ def run_items(
     """Sample and score the first ``n`` items. Item i and sample j always see the same uniforms, whatever the model.
 
     Episodes of several turns are played; as chance is a part of each, an opening that is met again is another item.
+    An episode whose environment fails is scored as one in which the policy says nothing, and finishes with "failed".
     """
     measured = task  # the check below forgets that it measures
     if has_turns(task):
         _require(task, n)
         examples = [task[i] for i in range(n)]
-        openings = [Opening(task.env(e), (key, i, j), sampling) for i, e in enumerate(examples) for j in range(samples)]
-        episodes = play(sampler, chat, openings, max_turns=task.max_turns)
+        openings = [
+            Opening(env, (key, i, j), sampling)
+            for i, example in enumerate(examples)
+            for j, env in enumerate(environments(task, example, samples, meet=False))
+        ]
+        episodes = play(sampler, chat, openings, max_turns=task.max_turns, spare=True)
         return _scored(measured, examples, [episode.completion for episode in episodes], samples)
     examples = distinct(task, n)
     requests = [
@@ -104,11 +109,13 @@ def summarise(items: Sequence[Item], ks: Sequence[int] = (1,)) -> dict[str, Any]
     With several samples per item the interval treats items, not samples, as independent.
     """
     found = estimates(behaviour(items))
+    finishes = [reply.finish for item in items for reply in item.replies]
     return {
         "n": len(items),
         "samples": len(items[0].replies),
         **estimates(scores(items, ks)),
         **{name: found[name]["mean"] for name in ("length/mean", "length/truncated_frac")},
+        **({"env/failed_frac": finishes.count(FAILED) / len(finishes)} if FAILED in finishes else {}),
     }
 
 

@@ -70,7 +70,7 @@ def memory_check(stage: Stage, predicted: MemoryPlan) -> None:
 
 
 def save_and_leave(stage: Stage, saved: Mapping[str, Checkpointable], step: int, loop: dict[str, Any]) -> None:
-    """The checkpoint of an interrupted run: the state after its last complete step, without the unfinished one.
+    """The checkpoint of a run that stops early: the state after its last complete step, without the unfinished one.
 
     Says how long the wait will be where it is more than a few seconds.
     """
@@ -128,7 +128,7 @@ def rehearse(
     started = time.perf_counter()
     groups = draw_groups(
         LocalSampler(model), model.chat, task, reward, draws=range(min(4, cfg.prompts)), size=cfg.group,
-        sampling=cfg.sampling, seed=stage.seed, version=0,
+        sampling=cfg.sampling, seed=stage.seed, version=0, order=cfg.order,
     )  # fmt: skip
     seconds = time.perf_counter() - started
     for group in groups:

@@ -45,7 +45,8 @@ class Recipe(Protocol):
 def get(name: str) -> Recipe:
     """The recipe of that name, imported. Raises InputError with the nearest name.
 
-    From here on, configurations take an algorithm, a loss, a task and the functions these are made of by name too.
+    From here on, configurations take an algorithm, a loss, a task, an environment and the functions these are
+    made of by name too.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
@@ -66,7 +67,8 @@ def get(name: str) -> Recipe:
     )
     from burnish.loops.evaluation import retention
     from burnish.tasks import catalog as tasks
-    from burnish.tasks.checks import Generated
+    from burnish.tasks.checks import Generated, Split
+    from burnish.tasks.environments import Environment
 
     config.named(algorithms.Algorithm, algorithms.get)
     config.named(method.Method, online.get)
@@ -75,7 +77,9 @@ def get(name: str) -> Recipe:
     config.named(online.OnPolicyDistillation, online.get)
     config.named(reward_models.JudgeLoss, reward_models.get, reward_models.CLASSES)
     config.named(ranking.Penalty, ranking.penalty, ranking.PENALTIES)
-    config.named(Generated, tasks.get, tasks.CLASSES)
+    config.named(Split, tasks.get, tasks.CLASSES)
+    config.named(Generated, tasks.single, tasks.CLASSES)
+    config.named(Environment, tasks.environment, tasks.ENV_CLASSES)
     config.named(retention.Retention, retention.by_name)
     config.functions(aggregate.Aggregate, "aggregate", aggregate)
     config.functions(kl.Estimator, "estimator", kl)

@@ -2,13 +2,16 @@
 
     burnish run grpo model=smollm2-135m data=prompts.jsonl reward=my_reward.py:score
     burnish run grpo model=smollm2-135m task=countdown algo=rloo
+    burnish run grpo model=smollm2-135m task=countdown env=feedback env.attempts=3
 
 ``data`` is a JSONL, JSON or Parquet file with a ``prompt`` (text or messages) and any other columns, which reach the
 reward function by name: ``score(completion, answer, **columns)`` gives a number or a dict of named parts. ``reward`` may also
 combine rewards of ``burnish list``: ``reward="accuracy + 0.2*format"``. Without it, the reply has to give the column
 ``answer`` exactly. ``reward_model``, a directory that the recipe ``reward-model`` made, takes the place of ``reward``.
-``task`` takes the place of the file; a reward then replaces the task's own. ``algo`` is any algorithm of ``burnish list``, by
-name.
+``task`` takes the place of the file, by name or as a class of your own, ``task=my_task.py:Name``; a reward then replaces the
+task's own. ``algo`` is any algorithm of ``burnish list``, by
+name. ``env`` makes a conversation of the task or the file: an environment of ``burnish list``, or a class of your own,
+``env=my_env.py:MyEnv``. Its episodes are graded as single replies would be.
 
 ``heldout`` is a file of the same form, or the number of rows to keep apart; by default that is a tenth, at most 200
 rows. Up to ``eval_n`` held-out prompts are measured before and after, with the sampling settings of training. A named
@@ -41,14 +44,17 @@ from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
 from burnish.loops.commentate import Grading
+from burnish.loops.episodes import has_turns
 from burnish.loops.evaluate import EvalConfig, Measured, evaluate
 from burnish.loops.evaluation.retention import Retention, Watch
 from burnish.loops.fixed import Data
 from burnish.loops.rl import RLConfig, rl
 from burnish.recipes.generic import context_length, given_reward
 from burnish.rewards.base import Composable
+from burnish.rewards.tree import by_completion
 from burnish.run import Artifact, Run
-from burnish.tasks.checks import Generated
+from burnish.tasks.checks import Split
+from burnish.tasks.environments import Environment, Rewarded, rehearse
 from burnish.tasks.userdata import UserTask, parts
 from burnish.types import Example, Sampling
 
@@ -61,11 +67,12 @@ class Grpo:
     model: str
     rl: RLConfig
     data: str = ""
-    task: Generated | None = None
+    task: Split | None = None
     reward: str = ""
     reward_model: str = ""
     reward_seconds: float = 10.0
     algo: Algorithm = GRPO
+    env: Environment | None = None
     heldout: int | str | None = None
     eval_n: int = 200
     retention: Retention | bool | None = None
@@ -81,11 +88,17 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
     ``critic`` and ``pretraining`` are what some algorithms need besides (see :func:`burnish.loops.rl.rl`).
     """
     reward = given_reward(s.reward, s.reward_model, s.reward_seconds)
-    prompts, during, test = tasks(s, reward)
+    parts = tasks(s, reward)
     base = resolve(s.model)
-    for part in (prompts, test):
+    for part in (parts[0], parts[2]):
         if isinstance(part, UserTask):
             check(part, base)
+    if s.task is not None and parts[2] is None:
+        run.view.say(f"{type(s.task).__name__} has no with_split: all of it is trained on, and nothing is measured")
+    prompts, during, test = (None if part is None else played(part, s.env, reward) for part in parts)
+    assert prompts is not None
+    if has_turns(prompts):
+        rehearse(prompts, s.rl.group + s.algo.needs_greedy)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measure = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
     watch = Watch.begin(run, base, s.retention, s.rl.engine)
@@ -109,7 +122,7 @@ class Prompts(Protocol):
     @property
     def data(self) -> str: ...
     @property
-    def task(self) -> Generated | None: ...
+    def task(self) -> Split | None: ...
     @property
     def heldout(self) -> int | str | None: ...
 
@@ -127,15 +140,35 @@ def tasks(s: Prompts, reward: Composable | None) -> tuple[Measured, Measured | N
             raise InputError(
                 f"heldout={s.heldout} is for data files: leave it out, a task has held-out splits of its own."
             )
+        if not hasattr(s.task, "with_split"):  # a task of the user's: nothing can be held out
+            return s.task, None, None
         return s.task, s.task.with_split("dev"), s.task.with_split("test")
     train, heldout = parts(partial(UserTask, grader=reward), s.data, s.heldout)
     return train, heldout, heldout
+
+
+def played(part: Measured, env: Environment | None, reward: Composable | None) -> Measured:
+    """The prompts as ``env`` plays them, with replies judged by ``reward`` where it is given; without ``env``, as they are.
+
+    Raises InputError for a reward that an environment has no use for.
+    """
+    if env is None:
+        if reward is not None and has_turns(part):
+            raise InputError(f"{type(part).__name__} is a conversation that its env pays: leave the reward out")
+        return part
+    if reward is not None and not by_completion(reward):
+        raise InputError("an environment judges replies one by one, and this reward compares completions of a group")
+    if reward is not None and not isinstance(part, UserTask):
+        part = Rewarded(part, reward)
+    return env(part)
 
 
 def grading(s: Grpo) -> Grading:
     """How the run judges its completions, for whoever looks at them later. Raises InputError where its files are gone."""
     reward = given_reward(s.reward, s.reward_model, s.reward_seconds)
     train, _, _ = tasks(s, reward)
+    if s.env is not None or has_turns(train):
+        raise InputError("episodes of several turns have no commentary: it follows single replies")
     return Grading(train, reward or train.reward, s.rl.sampling, reward_kl=s.algo.reward_kl is not None)
 
 

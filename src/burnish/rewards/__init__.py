@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from burnish.lazy import lazy
 
 if TYPE_CHECKING:
     from burnish.rewards.accuracy import Accuracy
@@ -86,7 +87,6 @@ _NAMES = {
         "WithinGroup",
     ),
 }
-_HOME = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Accuracy",
@@ -130,14 +130,4 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # a type checker knows the names from above, and reports all others
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOME:
-            raise AttributeError(f"module 'burnish.rewards' has no attribute '{name}'")
-        value = getattr(importlib.import_module(f"burnish.rewards.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    __getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -70,14 +70,14 @@ class Accuracy(Composable):
     @per_completion
     def __call__(self, example: Example, completion: Completion) -> Reward:
         grade = strict if self.strict else lenient
-        right = completion.finish != "length" and grade(completion.text, answer_text(example))
+        right = not completion.cut and grade(completion.text, answer_text(example))
         return outcome(right, "accuracy")
 
 
 def accuracies(example: Example, completion: Completion) -> dict[str, float]:
     """Both readings, for evaluation: ``{"accuracy": lenient, "accuracy_strict": strict}``."""
     answer = answer_text(example)
-    whole = completion.finish != "length"
+    whole = not completion.cut
     return {
         "accuracy": float(whole and lenient(completion.text, answer)),
         "accuracy_strict": float(whole and strict(completion.text, answer)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVarTuple, overload
@@ -36,11 +37,11 @@ def per_completion(
     return group
 
 
-class Composable:
+class Composable(ABC):
     """Gives a reward its arithmetic: see :mod:`burnish.rewards.compose`. A subclass is a frozen dataclass with ``__call__``."""
 
-    def __call__(self, example: Example, completions: Sequence[Completion], /) -> list[Reward]:
-        raise NotImplementedError(f"{type(self).__name__} defines no __call__(example, completions)")
+    @abstractmethod
+    def __call__(self, example: Example, completions: Sequence[Completion], /) -> list[Reward]: ...
 
     @property
     def domains(self) -> frozenset[str] | None:

@@ -19,7 +19,7 @@ from burnish.rewards.sandbox.verdicts import Verdict, read_tests
 from burnish.types import Completion, Example, Reward, outcome
 
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([^\s`~]*)[^\n`~]*$", re.MULTILINE)
-_PYTHON = ("python", "py", "python3")
+PYTHON = ("python", "py", "python3")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Code(Composable):
 
     def __call__(self, example: Example, completions: Sequence[Completion], /) -> list[Reward]:
         tests, sandbox = read_tests(example), self.sandbox
-        codes = [None if done.finish == "length" else program_of(done.text) for done in completions]
+        codes = [None if done.cut else program_of(done.text) for done in completions]
 
         def judge(code: str) -> Verdict:
             return tests.judge(sandbox, code, self.limits, self.tolerance, not self.partial)
@@ -102,19 +102,19 @@ def program_of(text: str) -> str | None:
     body = final_part(text)
     if body is None:
         return None
-    blocks = _blocks(body)
-    if blocks is None:
+    found = blocks(body)
+    if found is None:
         return None
-    marked = [code for language, code in blocks if language.lower() in _PYTHON]
-    plain = [code for language, code in blocks if not language]
+    marked = [code for language, code in found if language.lower() in PYTHON]
+    plain = [code for language, code in found if not language]
     if marked:
         return marked[-1]
-    if not blocks:
+    if not found:
         return body
     return plain[0] if len(plain) == 1 else None
 
 
-def _blocks(text: str) -> list[tuple[str, str]] | None:
+def blocks(text: str) -> list[tuple[str, str]] | None:
     """(language, content) of every fenced block; None where one is not closed."""
     found = []
     position = 0

@@ -62,7 +62,7 @@ class UserReward(Composable):
     @cached_property
     def function(self) -> Callable[..., Any]:
         """The function, from a fresh import of the file."""
-        module = _import(Path(self.path), self.sha256)
+        module = import_file(Path(self.path), self.sha256)
         functions = {name: value for name, value in vars(module).items() if callable(value)}
         if self.name not in functions:
             known = [name for name in functions if not name.startswith("_")]
@@ -110,7 +110,7 @@ class UserReward(Composable):
         try:
             return self.function(**given)
         except (Exception, SystemExit) as error:
-            trace = _last_lines(error, skip=1)
+            trace = last_lines(error, skip=1)
             raise self._error(f"raised {type(error).__name__}: {error}", example, completion, trace) from error
 
     def _asked_for(self, available: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,24 +162,32 @@ def load_function(spec: str) -> UserReward:
     return reward
 
 
-def _import(path: Path, sha256: str) -> ModuleType:
-    """Execute the file as a new module. Its own folder can be imported from meanwhile, as with ``python file.py``."""
+def module_name(path: Path, sha256: str) -> str:
+    """The name of the module of a file with this content: what an edited file defines is something else."""
+    return f"burnish_user_{path.stem}_{sha256[:12]}"
+
+
+def import_file(path: Path, sha256: str) -> ModuleType:
+    """Execute the file as a new module. Its own folder can be imported from meanwhile, as with ``python file.py``.
+
+    Raises InputError where the file is no longer the one of that hash, is no Python file, or raises.
+    """
     source = path.read_bytes()
     if hashlib.sha256(source).hexdigest() != sha256:
         raise InputError(f"{path} changed while it was in use; start the run again to use the new version")
-    module_name = f"burnish_user_{path.stem}_{sha256[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    name = module_name(path, sha256)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is not a Python file; the name must end in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickle look modules up by name
+    sys.modules[name] = module  # dataclasses and pickle look modules up by name
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)  # not the loader: it may serve a cached older version
     except (Exception, SystemExit) as error:
-        del sys.modules[module_name]
-        raise InputError(f"{path} cannot be imported; mend it and run again\n{_last_lines(error, skip=1)}") from error
+        del sys.modules[name]
+        raise InputError(f"{path} cannot be imported; mend it and run again\n{last_lines(error, skip=1)}") from error
     finally:
         sys.path.remove(folder)
     return module
@@ -205,8 +213,8 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} ... {text[-_SHOWN // 2 :]}"
 
 
-def _last_lines(error: BaseException, skip: int) -> str:
-    """The end of the traceback, without the first ``skip`` frames, which are ours."""
+def last_lines(error: BaseException, skip: int) -> str:
+    """The end of the traceback, indented, without the first ``skip`` frames, which are ours."""
     frames = error.__traceback__
     for _ in range(skip):
         frames = frames.tb_next if frames else None

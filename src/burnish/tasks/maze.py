@@ -52,10 +52,14 @@ class MazeTask:
 
     def __getitem__(self, index: int) -> Example:
         checks.check_index(index, self.size)
-        return Example((_says(self.grid, self.style, self.grid.start),))
+        return Example((_says(self.grid, self.style, self.grid.start),), None, {"kind": "maze"})
 
     def env(self, example: Example) -> MazeEnv:  # noqa: ARG002
         return MazeEnv(self.grid, self.style)
+
+    def with_split(self, split: str) -> MazeTask:  # noqa: ARG002
+        """The same: there is one maze, and what is held out are other episodes of it."""
+        return self
 
     def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:  # noqa: ARG002
         """Not for single completions: raises InputError. The environment pays every move."""
@@ -79,7 +83,7 @@ class MazeTask:
         """{"success": whether the episode ended in the goal}."""
         return {"success": float(completion.messages[-1] == _says(self.grid, self.style, self.grid.goal))}
 
-    def validate(self) -> str:
+    def validate(self, count: int = 1) -> str:  # noqa: ARG002 - all examples are the same
         """Play without slips: the shortest path succeeds and is paid in full, one move less or a word that is no move not.
 
         Returns one line on what was checked. Raises AssertionError.

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -38,14 +39,14 @@ class Child(Protocol):
     def wait(self, timeout: float) -> tuple[int, float] | None: ...
 
 
-class Local:
+class Local(ABC):
     """Runs programs as processes of this machine."""
 
     name: str
 
+    @abstractmethod
     def spawn(self, limits: Limits) -> Child:
         """An isolated interpreter that runs ``inside.py``."""
-        raise NotImplementedError(f"{type(self).__name__} defines no spawn(limits)")
 
     def start(self, program: Program, limits: Limits = Limits()) -> Session:  # noqa: B008 - a frozen value
         """Begin a program and leave its standard input open: it can be talked to."""

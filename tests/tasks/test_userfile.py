@@ -1,0 +1,95 @@
+"""The user's own classes: found, imported once, told apart by content, and refused in one clear sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from burnish.errors import InputError
+from burnish.tasks import userfile
+
+SOURCE = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Pairs:
+    size: int = 3
+
+@dataclass
+class Loose:
+    size: int = 3
+
+@dataclass(frozen=True)
+class Open:
+    size: int
+
+@dataclass(frozen=True)
+class Angry:
+    def __post_init__(self):
+        raise RuntimeError("no way")
+
+@dataclass(frozen=True)
+class Picky:
+    def __post_init__(self):
+        from burnish.errors import InputError
+        raise InputError("size is missing")
+
+READY = Pairs(7)
+_HIDDEN = 1
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def test_a_class_is_the_same_class_until_the_file_changes(file: Path) -> None:
+    first, again = userfile.make(f"{file}:Pairs", "task"), userfile.make(f"{file}:Pairs", "task")
+    assert first == again and first.size == 3 and userfile.make(f"{file}:READY", "task") == type(first)(7)
+    file.write_text(SOURCE.replace("int = 3", "int = 4"))
+    other = userfile.make(f"{file}:Pairs", "task")
+    assert other.size == 4 and type(other).__module__ != type(first).__module__
+
+
+def test_a_copy_imports_its_own_neighbours(file: Path, tmp_path: Path) -> None:
+    file.write_text("from pathlib import Path\nHERE = str(Path(__file__).parent)\n")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "mine.py").write_text(file.read_text())
+    assert [userfile.load(f"{path}:HERE") for path in (file, copy / "mine.py")] == [str(tmp_path), str(copy)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Pair", "unknown name 'Pair'. Did you mean 'Pairs'"),
+        ("_HIDDEN", "has no '_HIDDEN'"),
+        ("Loose", r"frozen dataclass: write @dataclass\(frozen=True\) above class Loose"),
+        ("Open", "give size of class Open a default"),
+        ("Angry", "(?s)mend it and run again.*RuntimeError: no way"),
+        ("Picky", "^size is missing$"),
+    ],
+)
+def test_what_cannot_be_used_is_said(file: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        userfile.make(f"{file}:{name}", "task")
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"my_file\.py:Name"):
+        userfile.load("mine.py")
+    with pytest.raises(InputError, match="does not exist"):
+        userfile.load(f"{tmp_path}/none.py:Name")
+    (tmp_path / "broken.py").write_text("import no_such_module_anywhere\n")
+    with pytest.raises(InputError, match=r"(?s)cannot be imported.*no_such_module_anywhere"):
+        userfile.load(f"{tmp_path}/broken.py:Name")
+
+
+def test_names_of_files_are_told_from_names_of_ours() -> None:
+    assert (
+        userfile.names_file("mine.py:Pairs") and userfile.names_file("mine.py") and not userfile.names_file("countdown")
+    )
