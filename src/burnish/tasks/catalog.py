@@ -134,7 +134,7 @@ def _users(name: str) -> Split:
 
 
 def single(name: str) -> Generated:
-    """The same for who needs single replies on several splits. Raises InputError for a conversation, or a task without splits."""
+    """The same for who needs single replies and splits. Raises InputError for a conversation, or a task without splits."""
     task = get(name)
     if hasattr(task, "env"):
         raise InputError(f"task {name} is a conversation, which is trained on by the recipes grpo, ppo and maze-rl")
