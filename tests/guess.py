@@ -31,7 +31,7 @@ class Guess:
         return [outcome(5.0 if self.measure(example, c)["accuracy"] else -1.0, "guess") for c in completions]
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
-        return {"accuracy": float(completion.text == example.answer and completion.finish != "length")}
+        return {"accuracy": float(completion.text == example.answer and not completion.cut)}
 
     def gold(self, example: Example) -> str:
         return str(example.answer)

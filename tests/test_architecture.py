@@ -60,6 +60,8 @@ ELSEWHERE = {
     # A protocol; what it describes is tested where there is one.
     "tasks/environments": "tasks/test_feedback.py",
     "loops/curate/base": "loops/curate/test_rejection.py",
+    # The name test_catalog is that of the tasks' tests; names are what the command line has.
+    "loops/curate/catalog": "cli/test_curate.py",
     # A list of sentences, and the cases that an audit of these rewards asks about.
     "rewards/principles": "rewards/test_constitution.py",
     "rewards/corpora/judge": "rewards/test_generative.py",

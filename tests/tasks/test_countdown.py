@@ -126,3 +126,13 @@ def test_validate(style: str) -> None:
 def test_bad_settings(settings: dict[str, int]) -> None:
     with pytest.raises(InputError, match="fewest"):
         Countdown(**settings)  # type: ignore[arg-type]
+
+
+def test_the_verifier_says_what_is_wrong_and_not_how_to_mend_it() -> None:
+    task = Countdown()
+    assert task.explain(EXAMPLE, completion("3 * 8")) == "You did not use 1 as often as given."
+    assert task.explain(EXAMPLE, completion("3 + 8 + 1")) == "It equals 12, not 24."
+    assert task.explain(EXAMPLE, completion("3 * 8 * 1")) == "That is right."
+    assert "one expression" in task.explain(EXAMPLE, completion("3 * 8 * 1", "length"))
+    example = task[4]
+    assert example.meta["solution"] not in task.explain(example, completion("1"))

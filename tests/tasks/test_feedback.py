@@ -69,10 +69,17 @@ def test_words_are_those_of_the_task_where_it_has_any() -> None:
 
 
 def test_a_reply_that_was_cut_off_is_wrong_and_told_so() -> None:
-    turns = heard(Feedback(2), Guess(), reply("b", "length"), reply("b", "length"))
+    turns = heard(Feedback(2), Guess(), reply("b", "length"), reply("b", "repetition"))
     assert turns == [("Your reply was cut off. Try again.", 0.0, False), ("Your reply was cut off.", -1.0, True)]
     said = ({"role": "assistant", "content": "b"}, {"role": "user", "content": "Your reply was cut off."})
     assert Feedback(2)(Guess()).measure(Guess()[0], Completion((), "", said, "eos"))["accuracy"] == 0.0  # type: ignore[arg-type]
+
+
+def test_a_reply_is_heard_for_one_step_only() -> None:
+    env = Feedback(2).env(Guess(), Guess()[0])
+    assert isinstance(env, Hearing)
+    env.hear(reply("b", "length"))
+    assert not env.step("b")[2] and env.step("b")[3]["right"], "nobody said that the second one was cut off"
 
 
 def test_enough_may_be_less_than_everything() -> None:
@@ -174,7 +181,7 @@ class Odd(Judging):
 
     def step(self, text: str) -> tuple[tuple[Message, ...], Reward, bool, Mapping[str, Any]]:  # noqa: ARG002
         if self.turn is None:
-            raise KeyError("nothing here")
+            raise RuntimeError("nothing\nhere")
         turn: tuple[tuple[Message, ...], Reward, bool, Mapping[str, Any]] = self.turn
         return turn
 
@@ -197,7 +204,7 @@ class OddPartner(Partner):
     [
         (
             OddPartner(turn=None),
-            r"^the environment of OddPartner does not work: its first turn raised KeyError: .*line \d+",
+            r"^the environment of OddPartner does not work: its first turn raised RuntimeError: nothing here .*line \d+",
         ),
         (OddPartner(turn=((), ())), "raised ValueError: not enough values"),
         (OddPartner(opening=()), "has to begin and to answer with messages"),

@@ -33,9 +33,12 @@ class Echo(Tool):
         return f"you said {call}"
 
 
-def heard(tool: Tool, *said: Completion) -> list[tuple[Any, float | None, bool]]:
+GUESS = Guess()
+
+
+def heard(tool: Tool, *said: Completion, task: Guess = GUESS) -> list[tuple[Any, float | None, bool]]:
     """For every reply: what it was answered, what it was paid (None: nothing at all), whether the episode was over."""
-    env = tool(Guess()).env(Guess()[0])
+    env = tool(task).env(task[0])
     assert isinstance(env, Hearing)
     env.reset(0)
     found = []
@@ -62,13 +65,14 @@ class Shout(Guess):
     """Takes any reply with the word in it: a careless grader."""
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:  # noqa: ARG002
-        return {"accuracy": float("b" in completion.text and completion.finish != "length")}
+        return {"accuracy": float("b" in completion.text and not completion.cut)}
 
 
 def test_a_call_too_many_and_a_reply_that_was_cut_off_are_no_answers() -> None:
     assert heard(Echo(1), reply("!b"), reply("!b"))[1] == (user(SPENT), -1.0, True)
     assert heard(Echo(1), reply("b", "length")) == [(user("Your reply was cut off."), -1.0, True)]
     assert heard(Echo(1), reply("!b", "length"))[0][2], "half a call is not answered"
+    assert heard(Echo(1), reply("!b"), reply("!b"), task=Shout())[1][1] == -1.0
     task = Echo(1)(Shout())
     assert task.play(task[0], ("!b", "!b"))[0] == {"accuracy": 0.0}
     assert task.play(task[0], ("!b", "b"))[0] == {"accuracy": 1.0}

@@ -58,23 +58,24 @@ def list_all(*, as_json: Json = False) -> None:
     tables = {table.plural: table.titles() for table in TABLES.values()}
     found = {"recipes": names.recipes(), **tables, "rewards": names.rewards(), "judges": names.judges()}
     found["environments"] = names.environments()
-    plain = {"tasks": names.tasks(), "models": names.models()}
+    found["tasks"] = names.tasks()
     if as_json:
-        keyed = {name.replace(" ", "_").replace("-", "_"): each for name, each in {**found, **plain}.items()}
+        everything = {**found, "models": names.models()}
+        keyed = {name.replace(" ", "_").replace("-", "_"): each for name, each in everything.items()}
         print(json.dumps(keyed, indent=2))
         return
     uses = {table.plural: table.use for table in TABLES.values()}
     uses |= {"recipes": "burnish run NAME", "rewards": 'burnish run grpo reward="NAME + 0.2*NAME"'}
     uses["judges"] = "burnish run grpo reward='NAME(model=\"DIR\")'"
     uses["environments"] = "burnish run grpo task=NAME env=NAME"
+    uses["tasks"] = "burnish run grpo task=NAME, or of your own: task=my_task.py:Name"
     for kind, titles in found.items():
         print(f"{kind}  ({uses[kind]})")
         width = max(map(len, titles))
         for name, title in titles.items():
             print(textwrap.fill(title, LINE, initial_indent=f"  {name:{width}}  ", subsequent_indent=" " * (width + 4)))
         print()
-    print(f"tasks  (burnish run grpo task=NAME)\n  {', '.join(plain['tasks'])}\n")
-    print(f"models  (model=NAME, or a directory, or a hub name)\n  {', '.join(plain['models'])}\n")
+    print(f"models  (model=NAME, or a directory, or a hub name)\n  {', '.join(names.models())}\n")
     print("burnish explain NAME says more about all but the models.")
 
 
@@ -307,7 +308,7 @@ def _task(name: str) -> None:
     task = catalog.get(name)
     print(f"{_prose(inspect.getdoc(type(task)) or '')}\n")
     _print_rows([(f.name, _shown(getattr(task, f.name))) for f in fields(task)])  # type: ignore[arg-type]
-    problems, gold = task.with_split("test"), getattr(task, "gold", None)
+    problems, gold = catalog.get_split(name, "test"), getattr(task, "gold", None)
     print(f"\nthree problems of its test split, {'with a right reply' if gold else 'played turn by turn'}:")
     for index in range(3):
         print(textwrap.indent(problems[index].messages[-1]["content"], "  "))

@@ -52,7 +52,7 @@ def evaluate(
     from burnish.tasks import catalog
     from burnish.types import Sampling
 
-    problems: Measured = catalog.get(task).with_split(split)
+    problems: Measured = catalog.get_split(task, split)
     if env:
         problems = catalog.environment(env)(problems)
     sampler = load_sampler(model)

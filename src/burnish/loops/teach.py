@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,18 @@ from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.teacher import check_teacher, top_k
 from burnish.errors import InputError
+from burnish.loops.curate.base import REHEARSED, Draw, complete, ends
 from burnish.loops.evaluate import distinct
 from burnish.loops.fixed import encode_all
 from burnish.stage import Stage
 from burnish.types import Completion, Example, Needs, Request, Sampling, Task
 
-REHEARSED = 4
-"""Prompts that a dry run asks the teacher."""
-
 
 @dataclass(frozen=True)
-class Lesson:
-    """``samples`` completions of the teacher to each of the first ``n`` different prompts (0: all of them)."""
+class Lesson(Draw):
+    """What a teacher is asked for: one text to each prompt, if nothing else is said."""
 
-    n: int = 0
     samples: int = 1
-    sampling: Sampling = field(default_factory=Sampling)
-    engine: Engine = field(default_factory=Engine)
-
-    def __post_init__(self) -> None:
-        if self.samples < 1 or self.n < 0:
-            raise ValueError(f"n={self.n}, samples={self.samples}: a teacher writes one text at least")
 
 
 def write(stage: Stage, teacher: Path, prompts: Task, *, cfg: Lesson) -> Path:
@@ -54,12 +45,10 @@ def write(stage: Stage, teacher: Path, prompts: Task, *, cfg: Lesson) -> Path:
     What was cut off at its limit is left out: its end is none. A dry run asks for a few and prints them. Raises InputError
     where nothing else is there.
     """
-    model = LocalModel(Path(teacher), _held(stage, cfg.engine))
     asked = distinct(prompts, min(REHEARSED if stage.dry_run else cfg.n or len(prompts), len(prompts)))
-    examples = [example for example in asked for _ in range(cfg.samples)]
-    stage.view.say(f"{stage.name}: the teacher writes {len(examples)} texts")
-    done = _sampled(model, examples, cfg.sampling, stage.seed)
-    whole = [(e, c) for e, c in zip(examples, done, strict=True) if not c.cut and c.text.strip()]
+    stage.view.say(f"{stage.name}: the teacher writes {len(asked) * cfg.samples} texts")
+    done = [(each.example, c) for each in complete(stage, teacher, asked, cfg) for c in each.completions]
+    whole = [(example, c) for example, c in done if ends(c)]
     if not whole:
         raise InputError(
             f"none of the teacher's {len(done)} texts ends within {cfg.sampling.max_tokens} tokens: raise "

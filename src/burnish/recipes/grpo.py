@@ -8,7 +8,8 @@
 reward function by name: ``score(completion, answer, **columns)`` gives a number or a dict of named parts. ``reward`` may also
 combine rewards of ``burnish list``: ``reward="accuracy + 0.2*format"``. Without it, the reply has to give the column
 ``answer`` exactly. ``reward_model``, a directory that the recipe ``reward-model`` made, takes the place of ``reward``.
-``task`` takes the place of the file; a reward then replaces the task's own. ``algo`` is any algorithm of ``burnish list``, by
+``task`` takes the place of the file, by name or as a class of your own, ``task=my_task.py:Name``; a reward then replaces the
+task's own. ``algo`` is any algorithm of ``burnish list``, by
 name. ``env`` makes a conversation of the task or the file: an environment of ``burnish list``, or a class of your own,
 ``env=my_env.py:MyEnv``. Its episodes are graded as single replies would be.
 
@@ -87,6 +88,8 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
     for part in (parts[0], parts[2]):
         if isinstance(part, UserTask):
             check(part, base)
+    if s.task is not None and parts[2] is None:
+        run.view.say(f"{type(s.task).__name__} has no with_split: all of it is trained on, and nothing is measured")
     prompts, during, test = (None if part is None else played(part, s.env, reward) for part in parts)
     assert prompts is not None
     if has_turns(prompts):
@@ -130,6 +133,8 @@ def tasks(s: Prompts, reward: Composable | None) -> tuple[Measured, Measured | N
             raise InputError(
                 f"heldout={s.heldout} is for data files: leave it out, a task has held-out splits of its own."
             )
+        if not hasattr(s.task, "with_split"):  # a task of the user's: nothing can be held out
+            return s.task, None, None
         return s.task, s.task.with_split("dev"), s.task.with_split("test")
     train, heldout = parts(partial(UserTask, grader=reward), s.data, s.heldout)
     return train, heldout, heldout

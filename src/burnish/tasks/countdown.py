@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 from burnish.core.keys import derive, permutation, uniforms
 from burnish.errors import InputError
 from burnish.rewards.accuracy import final_part
 from burnish.tasks import checks
+from burnish.tasks.problems import evasions
 from burnish.types import Completion, Example, Reward, outcome
 
 _TRIES = 5000
 _LONGEST = 100  # characters of an expression; bounds the parser's recursion and the size of its numbers
 _TOKEN = re.compile(r"\s*(?:([0-9]+)|([-+*/()]))")
+_OTHER_DIGITS = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
 _SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-"})
 
 
@@ -78,17 +82,11 @@ class Countdown:
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """Strict: the reply is a right expression. Lenient: also with "words:" before it or "= target" after it."""
-        body = final_part(completion.text)
-        if body is None or completion.cut:
-            return {"accuracy": 0.0, "accuracy_strict": 0.0}
-        numbers, target = example.meta["numbers"], int(example.answer)
-        last = body.splitlines()[-1] if body else ""
-        left, equals, right = last.rpartition(":")[2].strip("`*$. ").partition("=")
-        agrees = not equals or right.strip() == str(target)
-        return {
-            "accuracy": float(agrees and solves(left, numbers, target)),
-            "accuracy_strict": float(solves(body, numbers, target)),
-        }
+        return accuracies(completion, example.meta["numbers"], int(example.answer))
+
+    def explain(self, example: Example, completion: Completion) -> str:
+        """What is wrong with the expression: numbers that are missing or too many, the value it has."""
+        return explanation(completion, example.meta["numbers"], int(example.answer))
 
     def said(self, example: Example, completion: Completion) -> str | None:  # noqa: ARG002 - of no use here
         """The expression, for votes: of the right ones each is another answer."""
@@ -100,12 +98,8 @@ class Countdown:
 
     def near_misses(self, example: Example) -> tuple[str, ...]:
         """Wrong expressions: a number too many, twice, joined or missing, the target itself, other syntax."""
-        solution, target, first = example.meta["solution"], example.answer, example.meta["numbers"][0]
-        joined = "".join(str(x) for x in example.meta["numbers"])
-        extra = (f"{solution} + 1", f"{solution} + {first} - {first}", f"({solution}) * 1", joined, target)
-        syntax = ("", f"{solution})", f"-({solution})", f"{solution}**1", f"{solution} or 7", f"{solution} = 0")
-        wrong = extra + syntax
-        return (*(self._reply(text) for text in wrong), f"<think>{solution}</think>", f"<think>{solution}")
+        wrong = near_expressions(example.meta["solution"], example.meta["numbers"], example.answer)
+        return (*(self._reply(text) for text in wrong), *evasions(example.meta["solution"]))
 
     def _reply(self, expression: str) -> str:
         return f"<think></think><answer>{expression}</answer>" if self.style == "think" else expression
@@ -113,6 +107,100 @@ class Countdown:
     def validate(self, count: int = 100) -> str:
         """See :func:`burnish.tasks.checks.validate`."""
         return checks.validate(self, count)
+
+
+def near_expressions(solution: str, numbers: Sequence[int], target: object) -> tuple[str, ...]:
+    """Texts that look like the right expression and are none."""
+    joined, first = "".join(str(x) for x in numbers), numbers[0]
+    extra = (f"{solution} + 1", f"{solution} + {first} - {first}", f"({solution}) * 1", joined, f"{target}")
+    syntax = (f"{solution})", f"({solution}", f"-({solution})", f"{solution}**1", f"{solution} or 7", f"{solution} = 0")
+    return (*extra, *syntax, solution.translate(_OTHER_DIGITS))
+
+
+# --- what a reply says ----------------------------------------------------------------------------
+
+
+class Stated(NamedTuple):
+    """The expression in the last line of a reply, and what it says to be equal to, if anything."""
+
+    expression: str
+    equals: str = ""
+
+    @classmethod
+    def of(cls, completion: Completion) -> Stated | None:
+        """None where the reply has no answer, two of them, or was cut off. What is before a colon is left out."""
+        body = final_part(completion.text)
+        if not body or completion.cut:
+            return None
+        left, equals, right = body.splitlines()[-1].rpartition(":")[2].strip("`*$. ").partition("=")
+        return cls(left.strip(), right.strip() if equals else "") if right.strip() or not equals else None
+
+    def agrees(self, target: int) -> bool:
+        return self.equals in ("", str(target))
+
+
+def accuracies(completion: Completion, numbers: Sequence[int], target: int) -> dict[str, float]:
+    """Both readings of a reply: lenient as :class:`Stated` reads it, strict with nothing but the expression."""
+    stated, body = Stated.of(completion), final_part(completion.text) or ""
+    right = stated is not None and stated.agrees(target) and solves(stated.expression, numbers, target)
+    return {"accuracy": float(right), "accuracy_strict": float(right and solves(body, numbers, target))}
+
+
+class Faults(NamedTuple):
+    """What an expression does with the numbers that were given. ``value`` is None where it has none."""
+
+    illegal: str = ""
+    foreign: tuple[int, ...] = ()
+    overused: tuple[int, ...] = ()
+    unused: tuple[int, ...] = ()
+    value: Fraction | None = None
+
+
+def faults(expression: str, numbers: Sequence[int]) -> Faults:
+    """What is wrong with an expression, each number named once."""
+    try:
+        value, used = evaluate(expression)
+    except ValueError as error:
+        return Faults(illegal=str(error))
+    except ZeroDivisionError:
+        value, used = None, _numbers(expression)
+    given, found = Counter(numbers), Counter(used)
+    return Faults(
+        foreign=tuple(x for x in found if x not in given),
+        overused=tuple(x for x in found if 0 < given[x] < found[x]),
+        unused=tuple(x for x in given if found[x] < given[x]),
+        value=value,
+    )
+
+
+def explanation(completion: Completion, numbers: Sequence[int], target: int) -> str:
+    """A verifier's words on a reply: what is wrong with its expression, never how to mend it."""
+    stated = Stated.of(completion)
+    if stated is None:
+        return "There is no answer to read: give exactly one expression."
+    found = faults(stated.expression, numbers)
+    if found.illegal:
+        return f"This is no expression of whole numbers, + - * / and parentheses: {found.illegal}."
+    said = [
+        (found.foreign, "You used {}, which was not given."),
+        (found.overused, "You used {} more often than given."),
+        (found.unused, "You did not use {} as often as given."),
+    ]
+    told = [words.format(_listed(some)) for some, words in said if some]
+    if found.value is None:
+        told.append("It divides by zero.")
+    elif found.value != target:
+        told.append(f"It equals {found.value}, not {target}.")
+    elif not stated.agrees(target):
+        told.append(f"It equals {target}, which is not what you say behind the sign =.")
+    return " ".join(told) or "That is right."
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(str(x) for x in numbers)
+
+
+# --- expressions ----------------------------------------------------------------------------------
 
 
 def solves(text: str, numbers: Sequence[int], target: int) -> bool:
@@ -136,7 +224,11 @@ def evaluate(text: str) -> tuple[Fraction, list[int]]:
     value = _sum(tokens)
     if tokens:
         raise ValueError(f"unexpected {tokens[-1]!r}")
-    return value, [int(token) for token in _tokens(text.translate(_SIGNS)) if token.isdigit()]
+    return value, _numbers(text)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(token) for token in _tokens(text.translate(_SIGNS)) if token.isdigit()]
 
 
 def _tokens(text: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""Tasks of other packages, each an extra: ``task=reasoning-gym/NAME``, ``gymnasium/ID``, ``verifiers/NAME``."""
