@@ -48,13 +48,17 @@ def evaluate(
     """
     ks = _ks(k, samples)
     from burnish.core import keys
+    from burnish.loops.episodes import has_turns
     from burnish.loops.evaluate import run_items, summarise
     from burnish.tasks import catalog
+    from burnish.tasks.environments import rehearse
     from burnish.types import Sampling
 
     problems: Measured = catalog.get_split(task, split)
     if env:
         problems = catalog.environment(env)(problems)
+    if has_turns(problems):
+        rehearse(problems)
     sampler = load_sampler(model)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     chat, key = sampler.model.chat, keys.derive("evaluate")
