@@ -85,7 +85,10 @@ class Success(Experiment):
 
 
 def task_of(variant: str) -> Judged:
-    """The task of a row, its test split: a name, ``task+environment``, or ``package.name``. Raises InputError where a package is missing."""
+    """The test split of a row's task: a name, ``task+environment``, or ``package.name``.
+
+    Raises InputError where a package is missing.
+    """
     if variant in GAMES:
         return GAMES[variant].checked().with_split("test")
     name, plus, environment = variant.partition("+")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from burnish.cli import names
-from burnish.errors import unknown
+from burnish.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from burnish.core.algorithms import Algorithm
@@ -286,7 +286,12 @@ def _task(name: str) -> None:
     task = catalog.get(name)
     print(f"{_prose(inspect.getdoc(type(task)) or '')}\n")
     _print_rows([(f.name, _shown(getattr(task, f.name))) for f in fields(task)])  # type: ignore[arg-type]
-    problems, gold = catalog.get_split(name, "test"), getattr(task, "gold", None)
+    try:
+        problems, gold = catalog.get_split(name, "test"), getattr(task, "gold", None)
+        len(problems)
+    except InputError as error:  # data that have to be fetched or installed
+        print(f"\nits problems are not here: {error}")
+        return
     print(f"\nthree problems of its test split, {'with a right reply' if gold else 'played turn by turn'}:")
     for index in range(3):
         print(textwrap.indent(problems[index].messages[-1]["content"], "  "))

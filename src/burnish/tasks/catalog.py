@@ -134,11 +134,11 @@ def _users(name: str) -> Split:
 
 
 def single(name: str) -> Generated:
-    """The same for who needs single replies and right ones to learn from. Raises InputError for a task without them."""
+    """The same for who needs single replies and splits. Raises InputError for a conversation, or a task without splits."""
     task = get(name)
     if hasattr(task, "env"):
         raise InputError(f"task {name} is a conversation, which is trained on by the recipes grpo, ppo and maze-rl")
-    missing = [method for method in ("with_split", "measure", "gold") if not hasattr(task, method)]
+    missing = [method for method in ("with_split", "measure") if not hasattr(task, method)]
     if missing:
         raise InputError(f"task {name} lacks {', '.join(missing)}, which this recipe needs: see docs/tasks.md")
     found: Generated = task  # type: ignore[assignment]

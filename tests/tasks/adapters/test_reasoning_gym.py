@@ -89,6 +89,8 @@ def test_problems_stay_whatever_the_size_and_splits_share_none_whatever_the_seed
         ReasoningGym(dataset="gcd", seed=seed, split="test")[i].meta["canonical"] for seed in (0, 1) for i in range(60)
     }
     assert not train & test
+    near = {ReasoningGym(dataset="gcd", seed=1)._entry(i)["question"] for i in range(20)}
+    assert not near & {task._entry(i)["question"] for i in range(20)}  # seeds do not count on from each other
     assert len(train) > 100
 
 
