@@ -6,7 +6,7 @@ begins with guesses (``burnish.tasks.guesses``, random walks), so that it knows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
@@ -77,7 +77,11 @@ SETTINGS = {
     ),
     "points24": Setting(TRIED, Feedback(3, pay="each")(CARDS), CardGuesses(TRIED), fitted(100, 8, 3e-3), 12),
     "python": Setting(
-        CALLED, PythonTool(calls=1, tell=False, per_call=0.2)(PRODUCT), ProgramGuesses(CALLED, size=600), fitted(200, 16, 3e-3), 32
+        CALLED,
+        PythonTool(calls=1, tell=False, per_call=0.2)(PRODUCT),
+        ProgramGuesses(CALLED, size=600),
+        fitted(200, 16, 3e-3),
+        32,
     ),
 }
 ALGORITHMS: dict[tuple[str, bool], Algorithm] = {
@@ -189,7 +193,9 @@ def check_row(row: dict[str, Any], task: EnvTask, chat: Chat, limit: int) -> Non
             assert ended or len(tokens) == limit
             place += len(tokens)
             text = chat.decode(tokens)
-            said = Completion(tuple(tokens), text, ({"role": "assistant", "content": text},), "eos" if ended else "length")
+            said = Completion(
+                tuple(tokens), text, ({"role": "assistant", "content": text},), "eos" if ended else "length"
+            )
             if isinstance(env, Hearing):
                 env.hear(said)
             answer, reward, _, _ = env.step(text)
