@@ -14,7 +14,7 @@ from burnish.engines.pretrained import resolve
 from burnish.loops.evaluate import Item, run_items
 from burnish.tasks import catalog
 from burnish.tasks.adapters.gymnasium import Gymnasium
-from burnish.tasks.checks import Split
+from burnish.tasks.checks import Judged
 from burnish.types import Sampling
 from evidence import tables
 from evidence.base import Experiment, Numbers, Results
@@ -58,7 +58,7 @@ class Success(Experiment):
         return (*shipped, *wrapped, *GAMES, *(f"reasoning-gym.{name}" for name in GYM))
 
     def run(self, variant: str, seed: int, folder: Path, *, smoke: bool = False) -> Numbers:  # noqa: ARG002
-        task = task_of(variant).with_split("test")
+        task = task_of(variant)
         policy = LocalModel(resolve(MODEL), Engine(dtype="float32", device="cpu"))
         most = MOVE if getattr(task, "max_turns", 1) > GAME else TOKENS
         problems, group, most = (2, 2, 4) if smoke else (PROBLEMS, GROUP, most)
@@ -83,12 +83,14 @@ class Success(Experiment):
         return "\n\n".join([tables.table(header, [_row(results, name) for name in results]), tables.paragraph(said)])
 
 
-def task_of(variant: str) -> Split:
-    """The task of a row: a name, ``task+environment``, or ``package.name``. Raises InputError where a package is missing."""
+def task_of(variant: str) -> Judged:
+    """The test split of a row's task: a name, ``task+environment``, or ``package.name``. Raises InputError where a package is
+    missing.
+    """
     if variant in GAMES:
-        return GAMES[variant].checked()
+        return GAMES[variant].with_split("test").checked()
     name, plus, environment = variant.partition("+")
-    task = catalog.get(name.replace(".", "/", 1))
+    task = catalog.get(name.replace(".", "/", 1)).with_split("test")
     return catalog.environment(environment)(task) if plus else task
 
 
