@@ -11,7 +11,8 @@ from burnish.core.intervals import wilson
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.pretrained import resolve
-from burnish.loops.evaluate import Item, run_items
+from burnish.loops.evaluate import run_items
+from burnish.loops.evaluation.measures import Item
 from burnish.tasks import catalog
 from burnish.tasks.adapters.gymnasium import Gymnasium
 from burnish.tasks.checks import Judged
@@ -84,11 +85,12 @@ class Success(Experiment):
 
 
 def task_of(variant: str) -> Judged:
-    """The test split of a row's task: a name, ``task+environment``, or ``package.name``. Raises InputError where a package is
-    missing.
+    """The test split of a row's task: a name, ``task+environment``, or ``package.name``.
+
+    Raises InputError where a package is missing.
     """
     if variant in GAMES:
-        return GAMES[variant].with_split("test").checked()
+        return GAMES[variant].checked().with_split("test")
     name, plus, environment = variant.partition("+")
     task = catalog.get(name.replace(".", "/", 1)).with_split("test")
     return catalog.environment(environment)(task) if plus else task
@@ -97,7 +99,7 @@ def task_of(variant: str) -> Judged:
 def counted(items: Sequence[Item]) -> Numbers:
     """What the table shows, over all samples; a group is an item."""
     measure = next(iter(items[0].scores[0]))
-    rights = [[score[measure] >= 1 for score in item.scores] for item in items]
+    rights = [item.right for item in items]
     samples = sum(map(len, rights))
     return {
         "measure": measure,
@@ -105,8 +107,8 @@ def counted(items: Sequence[Item]) -> Numbers:
         "groups": len(items),
         "successes": sum(map(sum, rights)),
         "mixed": sum(any(group) and not all(group) for group in rights),
-        "length": sum(sum(item.tokens) for item in items) / samples,
-        "truncated": sum(finish == "length" for item in items for finish in item.finishes) / samples,
+        "length": sum(len(reply.tokens) for item in items for reply in item.replies) / samples,
+        "truncated": sum(reply.cut for item in items for reply in item.replies) / samples,
     }
 
 

@@ -18,11 +18,11 @@ from burnish.types import Comparison, Loss, Metrics, means, needs_of
 ENGINE = Engine(dtype="float32", device="cpu")
 
 
-def build(directory: Path, hidden: int = 64, layers: int = 2, seed: int = 0) -> Path:
+def build(directory: Path, hidden: int = 64, layers: int = 2, seed: int = 0, context: int = 128) -> Path:
     tokenizer = nano_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=hidden, num_hidden_layers=layers, intermediate_size=2 * hidden,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=128, tie_word_embeddings=True,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=context, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):

@@ -14,9 +14,10 @@ SOURCE = ROOT / "src" / "burnish"
 LONGEST = 450
 
 BELOW: dict[str, tuple[str, ...]] = {
-    "types": (),
     "lazy": (),
     "errors": (),
+    "sampling": ("errors",),
+    "types": ("errors", "sampling"),
     "signals": (),
     "view": (),
     "files": ("errors",),
@@ -27,7 +28,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "data": ("types", "errors", "core"),
     "rewards": ("types", "lazy", "errors", "files", "core", "data"),
     "tasks": ("types", "errors", "core", "tabular", "data", "rewards"),
-    "engines": ("types", "errors", "files", "core", "tabular", "data"),
+    "engines": ("types", "errors", "sampling", "files", "core", "tabular", "data"),
     "stage": ("errors", "files", "signals", "config", "sinks", "view"),
     "run": ("errors", "files", "signals", "config", "sinks", "view", "core", "stage"),
 }
@@ -46,8 +47,11 @@ ELSEWHERE = {
     "sinks": "test_view.py",
     # Their own names are taken by the tests of other modules: basenames are unique.
     "cli/plan": "cli/test_plan_command.py",
+    "cli/evaluate": "cli/test_evaluate_command.py",
     "core/units": "core/test_units_pairs.py",
     "loops/episodes": "loops/test_turns.py",
+    # What they are kept for is an environment that fails.
+    "loops/failures": "loops/test_failing_env.py",
     # What becomes of begun answers is seen where somebody rates them.
     "loops/continuations": "loops/test_step_labels.py",
     # What these build or check is tested as a whole, by those who ask for it.
@@ -60,11 +64,19 @@ ELSEWHERE = {
     "tasks/adapters/games": "tasks/adapters/test_gymnasium.py",
     "tasks/adapters/options": "tasks/adapters/test_reasoning_gym.py",
     "loops/curate/base": "loops/curate/test_rejection.py",
+    # The name test_catalog is that of the tasks' tests; names are what the command line has.
+    "loops/curate/catalog": "cli/test_curate.py",
+    # Sentences are seen where they are asked, tables where they are printed.
+    "loops/evaluation/questions": "loops/evaluation/test_retention.py",
+    "loops/evaluation/tables": "cli/test_evaluate_command.py",
     # A list of sentences, and the cases that an audit of these rewards asks about.
     "rewards/principles": "rewards/test_constitution.py",
     "rewards/corpora/judge": "rewards/test_generative.py",
     "rewards/corpora/pairwise": "rewards/test_pairwise.py",
     "rewards/corpora/rubric": "rewards/test_rubric.py",
+    # Words and one-line functions, tried by those who ask about them.
+    "tasks/phrasebook": "tasks/test_languages.py",
+    "tasks/snippets": "tasks/test_coding.py",
     # The name test_maze is that of the recipe's tests.
     "tasks/maze": "tasks/test_maze_task.py",
     # What replies look like is seen where clients get them.

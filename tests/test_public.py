@@ -13,6 +13,7 @@ import pytest
 
 import burnish
 from burnish import rewards
+from burnish.loops import curate
 
 EXAMPLE = """
 from burnish import Accuracy, Arithmetic, EvalConfig, RLConfig, Run, Sampling, evaluate, resolve, rl
@@ -39,7 +40,7 @@ def test_ten_lines_are_a_run(nano: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert (tmp_path / "run" / "1-rl" / "model" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("package", [burnish, rewards], ids=["burnish", "rewards"])
+@pytest.mark.parametrize("package", [burnish, curate, rewards], ids=["burnish", "curate", "rewards"])
 def test_every_public_name_is_there_and_lives_where_it_is_said_to(package: Any) -> None:
     homes = {name: home for home, names in package._NAMES.items() for name in names}
     assert sorted({*package.__all__} - {"__version__"}) == sorted(homes)
@@ -48,7 +49,7 @@ def test_every_public_name_is_there_and_lives_where_it_is_said_to(package: Any) 
     assert set(package.__all__) <= set(dir(package))
 
 
-@pytest.mark.parametrize("package", [burnish, rewards], ids=["burnish", "rewards"])
+@pytest.mark.parametrize("package", [burnish, curate, rewards], ids=["burnish", "curate", "rewards"])
 def test_other_names_are_attribute_errors(package: Any) -> None:
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'Trainer'"):
         _ = package.Trainer

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from burnish.rewards.function import load_function
     from burnish.rewards.length import Overlong
     from burnish.run import Artifact, Run, Stage
+    from burnish.sampling import Sampling, Thinking
     from burnish.tasks.arithmetic import Arithmetic
     from burnish.tasks.countdown import Countdown
     from burnish.tasks.mixture import Mixture
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
         Message,
         Reward,
         Rollout,
-        Sampling,
         Step,
         Task,
         outcome,
@@ -70,13 +70,13 @@ _NAMES = {
     "rewards.function": ("load_function",),
     "rewards.length": ("Overlong",),
     "run": ("Artifact", "Run", "Stage"),
+    "sampling": ("Sampling", "Thinking"),
     "tasks.arithmetic": ("Arithmetic",),
     "tasks.countdown": ("Countdown",),
     "tasks.mixture": ("Mixture",),
     "tasks.userdata": ("UserTask",),
     "types": (
-        "Answer", "Batch", "Comparison", "Completion", "Example", "Message", "Reward", "Rollout", "Sampling", "Step", "Task",
-        "outcome",
+        "Answer", "Batch", "Comparison", "Completion", "Example", "Message", "Reward", "Rollout", "Step", "Task", "outcome",
     ),
     "view": ("View",),
 }  # fmt: skip
@@ -119,6 +119,7 @@ __all__ = [
     "Step",
     "Task",
     "Texts",
+    "Thinking",
     "TrainingHaltedError",
     "UserTask",
     "View",

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 import torch
 from torch import Tensor
 
+from burnish.sampling import Sampling as Sampling  # noqa: PLC0414 - one of the records, in a file of its own
+
 
 class Message(TypedDict):
     """One turn of a conversation, as chat templates expect it."""
@@ -88,39 +90,18 @@ def outcome(value: float, part: str = "reward") -> Reward:
     return (RewardPart(-1, float(value), part),)
 
 
-TRUNCATIONS = ("full", "kept")
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How completions are drawn. The training default is the model's own distribution: temperature 1, no truncation.
-
-    ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 keep the whole vocabulary. A completion ends at the end-of-turn
-    token, after any of the ``stop`` strings, or after ``max_tokens`` tokens.
-
-    ``truncation`` says which policy is trained where top-k or top-p cut the vocabulary: "full", the one before the cut,
-    with a biased gradient, or "kept", the one that was sampled from, exactly. "kept" stores the ids of the kept tokens at
-    every place: bound them with ``top_k``, as ``top_p`` alone may keep much of a large vocabulary.
-    """
-
-    max_tokens: int = 256
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    stop: tuple[str, ...] = ()
-    truncation: str = "full"
-
-    def __post_init__(self) -> None:
-        if self.truncation not in TRUNCATIONS:
-            raise ValueError(f"truncation must be {' or '.join(TRUNCATIONS)}, not '{self.truncation}'")
+CUT = ("length", "repetition")
+"""The ways to finish of a completion that was cut off."""
 
 
 @dataclass(frozen=True)
 class Request:
     """One completion to sample. All randomness of the completion comes from ``key`` (see :mod:`burnish.core.keys`).
 
-    ``begun`` is what there is of it already: sampling goes on after its tokens as if it had never stopped, and they count
-    for ``max_tokens``. After ``pause`` new tokens (0: never) an unfinished completion comes back with finish "paused".
+    ``begun`` is what there is of it already, with finish "paused": sampling goes on after its tokens as if it had never
+    stopped, and they count for ``max_tokens``; one that leaves no room comes back as it is, with finish "length". After
+    ``pause`` new tokens (0: never) an unfinished completion comes back with finish "paused". However it was cut into pauses,
+    the completion is the same. Under ``sampling.thinking`` the beginning of a closing may be taken back from ``begun``.
     """
 
     prompt: tuple[int, ...]
@@ -134,9 +115,10 @@ class Request:
 class Completion:
     """What a sampler returns and what a reward sees: never a bare string only.
 
-    ``finish`` is "eos", "stop", "length", or "paused" where more is to come. ``mask`` is False on tokens that were forced
-    upon the policy, with log-prob 0; empty, it chose all of them. ``logprobs`` are at the sampling temperature, before
-    top-p and top-k; ``kept`` is the probability mass that top-p and top-k kept at each token (1 without truncation).
+    ``finish`` is "eos", "stop", "length", "repetition", or "paused" where more is to come. ``mask`` is False on tokens that
+    were forced upon the policy, with log-prob 0; empty, it chose all of them. ``logprobs`` are at the sampling temperature,
+    over all tokens but the suppressed ones, before top-p and top-k; ``kept`` is the probability mass that top-p and top-k
+    kept at each token (1 without truncation).
     ``tokens`` ends with the end-of-turn token where one was sampled; ``text`` leaves it out. ``index`` is the place of its
     request in the call. ``kept_ids`` are the tokens that top-p and top-k kept at each place, in ascending order, where
     ``Sampling.truncation`` is "kept" and they cut anything; else it is empty.
@@ -157,16 +139,21 @@ class Completion:
         """Whether the policy chose the token, token by token."""
         return self.mask or (True,) * len(self.tokens)
 
+    @property
+    def cut(self) -> bool:
+        """Whether it was cut off: at its limit, or because it went round in circles."""
+        return self.finish in CUT
+
 
 @dataclass(frozen=True)
 class Rollout:
     """One segment: one (prompt, completion) row. An episode is one or more segments.
 
-    ``mask`` is False on tokens the policy did not sample (environment tokens). ``rewards`` holds (position, value, part)
-    with positions in this row; :attr:`reward` is their sum. ``version`` counts the optimizer steps the sampler's weights
-    had seen. ``train=False`` marks rows that only serve as a baseline. ``kept`` is the mass top-p and top-k kept per token.
-    ``sampler_logprobs`` are before that cut. ``kept_ids``, where not empty, has the ids that were kept for each token (an
-    empty set: the whole vocabulary), and the row is trained under the truncated policy.
+    ``mask`` is False on tokens the policy did not sample (forced tokens, the environment's). ``rewards`` holds (position,
+    value, part) with positions in this row; :attr:`reward` is their sum. ``version`` counts the optimizer steps the sampler's
+    weights had seen. ``train=False`` marks rows that only serve as a baseline. ``kept`` is the mass top-p and top-k kept per
+    token. ``sampler_logprobs`` are before that cut. ``kept_ids``, where not empty, has the ids that were kept for each token
+    (an empty set: the whole vocabulary), and the row is trained under the truncated policy.
     """
 
     prompt: tuple[int, ...]
@@ -186,6 +173,11 @@ class Rollout:
     @property
     def reward(self) -> float:
         return sum(part.value for part in self.rewards)
+
+    @property
+    def cut(self) -> bool:
+        """Whether it was cut off, as :attr:`Completion.cut`."""
+        return self.finish in CUT
 
 
 Metrics = dict[str, tuple[float, float]]
@@ -234,6 +226,8 @@ class Batch:
 
     ``extras["kept_ids"]`` [B, T, K], padded with -1, restricts the distribution of a token to these ids: every model that
     sees the batch, policy and reference alike, renormalises over them. Nothing but -1 means the whole vocabulary.
+    ``suppressed`` are ids that no distribution of the batch is over, but for tokens that are suppressed ones themselves:
+    these were forced.
     """
 
     prompts: tuple[Tensor, ...]
@@ -256,6 +250,7 @@ class Batch:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     extras: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
     temperature: float = 1.0
+    suppressed: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -303,10 +298,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model computed for a batch: ``logprobs`` and ``entropy`` [B, T] at the batch's temperature and over
-    its ``kept_ids``, ``heads`` by name ([B, T] or [B, T, out] for a head at "tokens" or "steps", [B] or [B, out] for one at
-    "last").
-    Entries past a row's length are zero.
+    """What a model computed for a batch: ``logprobs`` and ``entropy`` [B, T] at the batch's temperature, over its
+    ``kept_ids`` and without its ``suppressed`` ids; ``heads`` by name ([B, T] or [B, T, out] for a head at "tokens" or
+    "steps", [B] or [B, out] for one at "last"). Entries past a row's length are zero.
 
     Where a loss asks for them (:class:`Needs`): ``at_ids`` [B, T, K], the log-probs of the ids in ``extras["ids"]``, and
     ``divergence`` [B, T] from the teacher. Where a loss needs no log-probs, ``logprobs`` and ``entropy`` are NaN.

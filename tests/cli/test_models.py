@@ -1,8 +1,7 @@
-"""`burnish eval` and `sample` on a model that says nothing sensible."""
+"""`burnish sample` on a model that says nothing sensible."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,36 +9,6 @@ import pytest
 from burnish.cli import main
 
 Captured = pytest.CaptureFixture[str]
-
-
-def test_eval_reports_and_repeats(nano: Path, capsys: Captured) -> None:
-    arguments = ["eval", str(nano), "--task", "largest", "-n", "6", "--samples", "3", "--k", "1,3", "--max-tokens", "6"]
-    assert main([*arguments, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["n"] == 6 and found["samples"] == 3 and found["split"] == "test"
-    assert found["accuracy"].keys() == {"mean", "low", "high", "n"}
-    assert found["accuracy/pass@3"]["mean"] >= found["accuracy"]["mean"]
-    assert main([*arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == found
-    assert main(arguments) == 0
-    text = capsys.readouterr().out
-    assert "6 problems, 3 replies each" in text and "95% interval [" in text and "pass@3" in text
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--task", "larges"], "Did you mean 'largest'"),
-        (["--task", "sum", "--split", "tests"], "Did you mean 'test'"),
-        (["--task", "sum", "--k", "4"], "add --samples 4"),
-        (["--task", "sum", "--k", "0"], "no pass@0"),
-        (["--task", "sum", "--k", "one"], "no list of whole numbers"),
-        (["--task", "sum", "-n", "20000"], "lower n"),
-    ],
-)
-def test_eval_refuses(nano: Path, options: list[str], message: str, capsys: Captured) -> None:
-    assert main(["eval", str(nano), *options]) == 2
-    assert message in capsys.readouterr().err
 
 
 def test_sample_repeats_itself_unless_the_seed_changes(nano: Path, capsys: Captured) -> None:
@@ -58,3 +27,32 @@ def test_sample_repeats_itself_unless_the_seed_changes(nano: Path, capsys: Captu
 def test_sample_says_when_a_reply_was_cut(nano: Path, capsys: Captured) -> None:
     assert main(["sample", str(nano), "Hello", "--max-tokens", "1"]) == 0
     assert "the reply was cut off; --max-tokens allows longer ones" in capsys.readouterr().err
+
+
+def test_sample_forces_what_it_is_told_to(nano: Path, capsys: Captured) -> None:
+    options = ["-n", "4", "--max-tokens", "20", "--begin", "<think>", "--min-thinking", "2", "--max-thinking", "5"]
+    banned = [*"0123456789", "<think>", "<answer>", "</answer>"]
+    assert (
+        main(["sample", str(nano), "Hello", *options, *(word for text in banned for word in ("--suppress", text))]) == 0
+    )
+    replies = capsys.readouterr().out.split("] <think>")[1:]
+    assert len(replies) == 4
+    for reply in replies:
+        thought, closing, answer = reply.partition("</think>")
+        assert closing and len(thought) <= 5 and not set(answer.rpartition("\n[")[0]) & set("0123456789")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--top-p", "0"], "top_p=0.0 keeps no token"),
+        (["--suppress", "ab"], "suppress='ab' is not one token of this model's vocabulary, which reads 'a', 'b'"),
+        (["--min-thinking", "9", "--max-thinking", "8"], "minimum=9, maximum=8"),
+        (["--min-thinking", "9", "--max-tokens", "9"], "raise max_tokens"),
+        (["--begin", "</think>", "--max-thinking", "9"], "closes the thinking"),
+    ],
+)
+def test_sample_refuses(nano: Path, options: list[str], message: str, capsys: Captured) -> None:
+    assert main(["sample", str(nano), "Hello", *options]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1

@@ -7,12 +7,12 @@ from burnish.core import algorithms
 from burnish.engines.pretrained import ALIASES
 from burnish.recipes.catalog import RECIPES
 from burnish.rewards.catalog import REWARDS
-from burnish.tasks.catalog import TASKS
+from burnish.tasks.catalog import TASKS, TITLES
 
 
 def test_names_are_those_of_the_tables() -> None:
     assert set(names.algorithms()) == set(algorithms.table())
-    assert names.tasks() == list(TASKS)
+    assert list(names.tasks()) == list(TASKS) and names.tasks() == TITLES
     assert list(names.rewards()) == list(REWARDS)
     assert names.models() == list(ALIASES)
     assert list(names.recipes()) == list(RECIPES)

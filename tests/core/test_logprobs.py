@@ -111,6 +111,40 @@ def test_over_kept_ids_values_and_gradients_are_those_of_the_restricted_softmax(
             assert close(got, expected)
 
 
+BANNED = (2, 9, 10)
+
+
+@pytest.mark.parametrize("truncated", [False, True], ids=["full", "kept"])
+@pytest.mark.parametrize("chunk", [1, 2 * V + 3, 2**24])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_without_suppressed_ids_values_and_gradients_are_those_of_the_softmax_over_the_others(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, temperature: float, truncated: bool
+) -> None:
+    """But where the target is one of them: it was forced, and its distribution is over everything."""
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk)
+    hidden, weight, _ = inputs(7)
+    targets = torch.tensor([0, 2, 3, 9, 8, 7, 1])
+    allowed = torch.tensor([i for i in range(V) if i not in BANNED])
+    literal = torch.stack([allowed if int(t) not in BANNED else torch.full_like(allowed, -1) for t in targets])
+    kept = None
+    if truncated:  # of each set, what is not suppressed; an empty set is the whole vocabulary
+        kept = torch.where(targets[:, None] == torch.tensor([8, 3]), targets[:, None], -1)
+        literal[2, 1:], literal[4, 1:], literal[2, 0], literal[4, 0] = -1, -1, 3, 8
+    upstream = torch.randn(2, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    pairs = [
+        token_logprobs(hidden, weight, targets, temperature, kept, BANNED),
+        naive_kept(hidden, weight, targets, temperature, literal),
+    ]
+    for got, expected in zip(*pairs, strict=True):
+        assert close(got, expected)
+    for parts in (upstream, upstream * torch.tensor([[1.0], [0.0]])):  # with an entropy bonus and without
+        grads = [
+            torch.autograd.grad((torch.stack(p) * parts).sum(), (hidden, weight), retain_graph=True) for p in pairs
+        ]
+        for got, expected in zip(*grads, strict=True):
+            assert close(got, expected)
+
+
 def test_a_token_without_alternatives_is_certain_and_teaches_nothing() -> None:
     hidden, weight, targets = inputs(8, scale=40.0)
     got, entropy = token_logprobs(hidden, weight, targets, 0.5, targets[:, None])
@@ -271,6 +305,18 @@ def test_the_divergence_and_its_gradient_are_those_of_the_equation(
     expected = naive_divergence(student, target, beta)
     got = divergence(hidden, weight, other, head, beta, temperature)
     assert close(got, expected, 1e-10) and (got > 0).all()
+    upstream = torch.randn(N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    grads = [torch.autograd.grad((values * upstream).sum(), (hidden, weight)) for values in (got, expected)]
+    assert all(close(a, b, 1e-10) for a, b in zip(*grads, strict=True))
+
+
+@betas
+def test_the_divergence_without_suppressed_ids_is_that_over_the_others(beta: float) -> None:
+    (hidden, weight, _), (other, head) = inputs(13), teacher()
+    allowed = [i for i in range(V) if i not in BANNED]
+    student, target = ((h @ w[allowed].T / 0.6).softmax(-1) for h, w in ((hidden, weight), (other, head)))
+    expected, got = naive_divergence(student, target, beta), divergence(hidden, weight, other, head, beta, 0.6, BANNED)
+    assert close(got, expected, 1e-10)
     upstream = torch.randn(N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     grads = [torch.autograd.grad((values * upstream).sum(), (hidden, weight)) for values in (got, expected)]
     assert all(close(a, b, 1e-10) for a, b in zip(*grads, strict=True))

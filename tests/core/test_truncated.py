@@ -28,7 +28,7 @@ from burnish.types import Batch, Request, RewardPart, Rollout, Sampling
 from tiny import model as tiny_model
 from tiny import plain_distributions, plain_network
 
-LONGEST, END, PROMPT = 3, 3, (1, 0)
+LETTERS, LONGEST, END, PROMPT = "abc.", 3, 3, (1, 0)
 EXACT = Engine(dtype="float64", device="cpu")
 Gradient = Mapping[str, Tensor]
 Sets = tuple[tuple[int, ...], ...]
@@ -112,8 +112,11 @@ class Policy:
 
 
 def kept(probabilities: Sequence[float], sampling: Sampling) -> tuple[int, ...]:
-    """Top-k, then the smallest set of most likely tokens that holds the share top-p of what is left; ascending ids."""
-    ordered = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])[: sampling.top_k or None]
+    """Without the suppressed ones top-k, then the smallest set of most likely tokens that holds the share top-p of what is
+    left; ascending ids.
+    """
+    allowed = [i for i in range(len(probabilities)) if LETTERS[i] not in sampling.suppress]
+    ordered = sorted(allowed, key=lambda i: -probabilities[i])[: sampling.top_k or None]
     total, size, found = sum(probabilities[i] for i in ordered), 0, 0.0
     while size == 0 or (size < len(ordered) and found < sampling.top_p * total):
         found += probabilities[ordered[size]]
@@ -126,7 +129,7 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Policy]:
     """The one that is trained, and another."""
 
     def build(seed: int) -> Policy:
-        directory: Path = tiny_model(tmp_path_factory.mktemp("policy"), "abc.", ".", seed=seed)
+        directory: Path = tiny_model(tmp_path_factory.mktemp("policy"), LETTERS, ".", seed=seed)
         return Policy(LocalModel(directory, EXACT), plain_network(directory))
 
     return build(5), build(3)
@@ -145,7 +148,8 @@ def rows(answers: Sequence[Answer], rewards: Sequence[float], sampling: Sampling
         )
         for n, (a, reward) in enumerate(zip(answers, rewards, strict=True))
     ]  # fmt: skip
-    return collate(rollouts, temperature=sampling.temperature, max_tokens=LONGEST)
+    banned = tuple(LETTERS.index(text) for text in sampling.suppress)
+    return collate(rollouts, temperature=sampling.temperature, max_tokens=LONGEST, suppressed=banned)
 
 
 def expected_estimate(
@@ -201,6 +205,27 @@ def test_kept_is_the_exact_gradient_of_the_truncated_policy(
     found = expected_estimate(policies[0], answers, sampling, 1, reinforce(baseline), REINFORCE)
     exact = policies[0].exact(answers, sampling.temperature, expected_reward(answers))
     assert distance(found, exact) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(LONGEST, suppress=("c",)),
+        Sampling(LONGEST, suppress=("a", "c"), temperature=0.6),
+        Sampling(LONGEST, suppress=("b",), temperature=1.3, top_k=2, truncation="kept"),
+    ],
+    ids=["one", "two-cold", "top-k"],
+)
+def test_the_policy_without_suppressed_tokens_has_its_exact_gradient(
+    policies: tuple[Policy, Policy], sampling: Sampling
+) -> None:
+    answers = policies[0].answers(sampling)
+    exact = policies[0].exact(answers, sampling.temperature, expected_reward(answers))
+    for baseline in (0.0, 0.7):
+        found = expected_estimate(policies[0], answers, sampling, 1, reinforce(baseline), REINFORCE)
+        assert distance(found, exact) < 1e-10
+    unaware = replace(sampling, suppress=(), truncation="full")
+    assert distance(expected_estimate(policies[0], answers, unaware, 1, reinforce(0.7), REINFORCE), exact) > 0.1
 
 
 @every_cut

@@ -103,6 +103,14 @@ def test_a_shared_prompt_is_counted_once() -> None:
     assert micro_batches(batch, 15) == [[0, 1], [2, 3], [4]]
 
 
+def test_a_suppressed_token_may_be_forced_but_not_chosen() -> None:
+    rows = [rollout(2, tokens=(5, 6)), rollout(2, tokens=(6, 5), episode=3, mask=(True, False))]
+    assert collate(rows[1:], suppressed=(5,)).suppressed == (5,)
+    assert collate(rows).suppressed == () and collate(rows, suppressed=(7,)).select([1]).suppressed == (7,)
+    with pytest.raises(InputError, match="token 0 of episode 0 is suppressed, but the policy chose it"):
+        collate(rows, suppressed=(5, 7))
+
+
 def test_rows_that_are_apart_count_their_prompts_one_by_one() -> None:
     batch = collate([rollout(2, prompt=(1,) * 10, episode=i) for i in range(5)])
     assert micro_batches(batch, 60, apart=True) == [[0, 1, 2, 3, 4]]

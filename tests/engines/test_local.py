@@ -163,6 +163,25 @@ def test_over_kept_ids_outputs_are_those_of_the_plain_network_restricted(nano: P
     assert torch.allclose(together.logprobs, outputs.logprobs, rtol=1e-10)
 
 
+def test_without_suppressed_ids_outputs_are_those_of_the_plain_network_over_the_others(nano: Path) -> None:
+    """For the policy and for the reference, under any split."""
+    batch = data(0.7)
+    banned = tuple(i for i in range(5, 60) if i not in set(batch.tokens.flatten().tolist()))
+    batch = replace(batch, suppressed=banned)
+    model, plain = LocalModel(nano, replace(EXACT, token_budget=9)), plain_network(nano)
+    outputs = model.forward(batch)
+    for row, n in enumerate(LENGTHS):
+        tokens = batch.tokens[row, :n].tolist()
+        raw = plain_distributions(plain, batch.prompts[row].tolist(), tokens).detach() / 0.7
+        raw[:, list(banned)] = -torch.inf
+        share = torch.log_softmax(raw, -1)
+        expected = share.gather(1, torch.tensor([tokens]).T)[:, 0]
+        assert torch.allclose(outputs.logprobs[row, :n], expected, rtol=1e-10)
+        entropy = torch.distributions.Categorical(logits=raw).entropy()
+        assert torch.allclose(outputs.entropy[row, :n], entropy, rtol=1e-10)
+    assert torch.equal(Reference(model).forward(batch).logprobs, outputs.logprobs)
+
+
 def test_kept_ids_stay_with_their_tokens_under_any_split(nano: Path) -> None:
     found, metrics = [], []
     for budget in (8192, 9, 1):

@@ -89,6 +89,7 @@ class Literal:
             tokens, prompt = self.batch.tokens[row, :length].tolist(), self.batch.prompts[row].tolist()
             with sdpa_kernel(SDPBackend.MATH):
                 raw = plain_distributions(self.network, prompt, tokens, params)
+            raw = raw[:, [i for i in range(raw.shape[1]) if i not in self.batch.suppressed]]
             logp = torch.log_softmax(raw / self.batch.temperature, -1)
             found.append((logp, self.batch.weights["policy"][row, :length] / total))
         return found
@@ -160,6 +161,18 @@ def test_the_product_is_that_of_the_explicit_fisher_matrix(tmp_path: Path, optio
     assert float(torch.linalg.matrix_rank(fisher)) > 5
     for v in directions(len(fisher)):
         assert near(region.fisher(v), fisher @ v)
+
+
+def test_suppressed_ids_are_no_part_of_the_region(tmp_path: Path) -> None:
+    """The policy is the one over the other tokens."""
+    model, whole = policy(tmp_path), data()
+    batch = replace(whole, tokens=whole.tokens * (whole.tokens < 2), suppressed=(2,))
+    exact, region, here = literal(model, batch), Region(model, batch), values(model)
+    fisher = exact.fisher(here)
+    for v in directions(len(fisher)):
+        assert near(region.fisher(v), fisher @ v)
+        moved = region.moved(0.01 * v)
+        assert region.kl(moved) == pytest.approx(float(exact.kl(here, moved)), rel=1e-8)
 
 
 def test_the_product_is_that_of_the_hessian_of_the_mean_kl(tmp_path: Path) -> None:

@@ -277,6 +277,17 @@ def test_truncated_rows_are_refused(small: Path, large: Path, needs: Needs) -> N
         student.forward(batch, needs)
 
 
+def test_without_suppressed_tokens_only_what_was_stored_cannot_be_compared(small: Path, large: Path) -> None:
+    student = pupil(small, large)
+    assert student.teacher is not None
+    batch = replace(with_teacher(student.teacher, data(), 2), suppressed=(3,))
+    found, whole = (student.forward(b, Needs(divergence=1.0)) for b in (batch, replace(batch, suppressed=())))
+    assert found.divergence is not None and whole.divergence is not None
+    assert not torch.allclose(found.divergence, whole.divergence)
+    with pytest.raises(InputError, match="stored of the teacher is over all tokens"):
+        student.forward(batch, Needs(at_ids=True))
+
+
 def test_other_losses_do_not_ask_the_teacher(small: Path, large: Path) -> None:
     """Its presence changes nothing, to the bit."""
     results = []

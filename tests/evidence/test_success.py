@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from burnish.loops.evaluate import Item
+from burnish.loops.evaluation.measures import Item
 from burnish.tasks import catalog
 from burnish.tasks.environments import Conversation
+from burnish.types import Completion, Example
 from evidence import base, success
 from evidence.success import EXPERIMENT, GAMES, GYM, counted, task_of, trainable
 
@@ -17,7 +18,8 @@ from evidence.success import EXPERIMENT, GAMES, GYM, counted, task_of, trainable
 def item(*rights: float, finish: str = "eos") -> Item:
     count = len(rights)
     scores = tuple({"accuracy": right, "graded": 1.0} for right in rights)
-    return Item("?", "!", ("text",) * count, scores, (4,) * count, (finish,) * count)
+    reply = Completion((1, 2, 3, 4), "text", (), finish)
+    return Item(Example(({"role": "user", "content": "?"},)), (reply,) * count, scores, (None,) * count)
 
 
 def test_every_task_and_every_environment_has_a_row_and_twenty_of_reasoning_gym() -> None:

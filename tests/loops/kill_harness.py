@@ -22,11 +22,13 @@ import torch
 from burnish import files
 from burnish.core.algorithms import GRPO, PPO_PTX, REINFORCE
 from burnish.core.kl import KL, Adaptive, k1
+from burnish.core.orders import Bands, Prioritised, Rates
 from burnish.core.preference import DPO
 from burnish.core.reward_models import BRADLEY_TERRY
 from burnish.engines.local import Engine
 from burnish.engines.lora import LoRA
 from burnish.engines.optim import Schedule
+from burnish.engines.table import build_table
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.rl import RLConfig, rl
 from burnish.loops.update import CriticConfig
@@ -37,9 +39,11 @@ from burnish.rewards.function import load_function
 from burnish.rewards.pool import Pooled
 from burnish.run import Run
 from burnish.signals import Interrupted, handle_signals
+from burnish.tabular.worlds import SIX_STEPS
 from burnish.tasks.arithmetic import Arithmetic
+from burnish.tasks.maze import MazeEnv, MazeTask
 from burnish.tasks.tiny import Demonstrations
-from burnish.types import Answer, Comparison, Sampling
+from burnish.types import Answer, Comparison, Example, Message, Sampling
 from burnish.view import View
 
 TASK = Arithmetic(kinds=("largest",), numbers=4, low=0, high=9, style="think")
@@ -53,6 +57,8 @@ VARIANTS = {
     "full": (GRPO, RLConfig(engine=FULL, epochs=2, minibatches=2)),  # a reference model, several updates a batch
     "pooled": (GRPO, RLConfig(engine=FULL)),  # the user's function, in workers
     "lora": (REINFORCE, RLConfig(engine=SMALL)),  # algorithm state
+    # rates that decide what is drawn, completions that wait
+    "drawing": (GRPO, RLConfig(engine=FULL, order=Prioritised(Rates(success=0.5)), partial=3)),
     # a critic and its pretraining, an adaptive KL, a reference that is refreshed, pretraining text
     "ppo": (PPO_ALL, RLConfig(engine=FULL, epochs=2, minibatches=2, critic=CRITIC, refresh_reference=2)),
 }
@@ -69,6 +75,23 @@ class Pairs:
         *prompt, reply = Demonstrations(TASK)[index].messages
         worse = {"role": "assistant", "content": "no" * (index % 3 + 1)}
         return Comparison(tuple(prompt), (Answer((reply,), 0), Answer((worse,), 1)))  # type: ignore[arg-type]
+
+
+class Ruin(MazeEnv):
+    """A maze that fails in one episode of eight."""
+
+    def reset(self, seed: int) -> tuple[Message, ...]:
+        if seed % 8 == 0:
+            raise OSError("no such maze")
+        return super().reset(seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ruins(MazeTask):
+    """Mazes some of which fail."""
+
+    def env(self, example: Example) -> MazeEnv:  # noqa: ARG002
+        return Ruin(self.grid, self.style)
 
 
 def rewarded(folder: Path, variant: str) -> Composable:
@@ -88,9 +111,26 @@ def judged(nano: Path, out: Path, resume: bool) -> None:
         run.stage(fit, "1-reward-model", tuned, Pairs(), cfg=cfg, loss=BRADLEY_TERRY)
 
 
+def played(nano: Path, out: Path, resume: bool) -> None:
+    """Episodes of several turns whose environments fail now and then, drawn by how they went."""
+    table = nano.parent / "table"
+    if not table.exists():
+        build_table(table, SIX_STEPS)
+    order = Bands(0.1, 0.9, 0.2, Rates(success=0.1))
+    cfg = RLConfig(
+        steps=5, prompts=2, group=4, sampling=Sampling(max_tokens=1), schedule=Schedule(0.1), engine=FULL, order=order,
+        checkpoint_every=2,
+    )  # fmt: skip
+    with Run.open(out, recipe="kill", scale="tiny", config=cfg, seed=0, resume=resume, view=View(quiet=True)) as run:
+        run.stage(rl, "1-rl", table, Ruins(size=6), algo=GRPO, cfg=cfg)
+
+
 def pipeline(nano: Path, out: Path, variant: str, resume: bool) -> None:
     if variant == "preference":
         judged(nano, out, resume)
+        return
+    if variant == "turns":
+        played(nano, out, resume)
         return
     algo, cfg = VARIANTS[variant]
     sft = FitConfig(

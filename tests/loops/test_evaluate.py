@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from bandit import Bandit
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.evaluate import EvalConfig, distinct, evaluate, paired, pass_at_k, run_items, summarise
+from burnish.loops.evaluate import EvalConfig, distinct, evaluate, run_items, summarise
 from burnish.run import Run
 from burnish.types import Sampling
 from burnish.view import View
@@ -20,28 +19,13 @@ from tiny import two_token_model
 ENGINE = Engine(dtype="float32", device="cpu")
 
 
-def test_pass_at_k_is_the_share_of_k_subsets_with_a_right_answer() -> None:
-    for samples, correct, k in ((5, 2, 1), (5, 2, 3), (6, 0, 2), (4, 4, 2), (6, 5, 3)):
-        right = [i < correct for i in range(samples)]
-        subsets = list(combinations(right, k))
-        assert pass_at_k(samples, correct, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
-
-
-def test_paired_difference_is_narrower_than_unpaired_where_items_agree() -> None:
-    found = paired([0, 0, 1, 1], [0, 1, 1, 1])
-    assert found["difference"] == pytest.approx(0.25)
-    assert found["high"] - found["difference"] == pytest.approx(1.959963984540054 * 0.5 / 2)
-    same = paired([0, 1, 0], [0, 1, 0])
-    assert (same["low"], same["high"]) == (0, 0)
-
-
 def test_the_same_items_see_the_same_randomness_and_repeats_are_dropped(tmp_path: Path) -> None:
     model = LocalModel(two_token_model(tmp_path, seed=1), ENGINE)
     sampler = LocalSampler(model)
 
     def once() -> list[tuple[str, ...]]:
         items = run_items(sampler, model.chat, Bandit(), n=4, samples=8, sampling=Sampling(max_tokens=2), key=5)
-        return [item.completions for item in items]
+        return [tuple(reply.text for reply in item.replies) for item in items]
 
     first = once()
     assert first == once()

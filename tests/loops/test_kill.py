@@ -26,6 +26,7 @@ def outcome(run: Path) -> dict[str, bytes | list[dict[str, object]]]:
             "manifest.json",
             "latest",
             "done.json",
+            "failures.jsonl",
         ):
             found[name] = path.read_bytes()
     return found
@@ -35,12 +36,15 @@ LAST = {
     "full": ("1-rl", 5),
     "pooled": ("1-rl", 5),
     "lora": ("1-rl", 5),
+    "drawing": ("1-rl", 5),
+    "turns": ("1-rl", 5),
     "ppo": ("1-rl", 5),
     "preference": ("1-reward-model", 5),
 }
 """The last stage of every variant and its number of steps."""
-KILLS = {"pooled": 1}
-"""How often each variant is killed in each of three ways: 4 times, less where every attempt starts processes."""
+KILLS = {"pooled": 1, "drawing": 2, "turns": 2}
+"""How often each variant is killed in each of three ways: 4 times, less where every attempt starts processes, or where only
+what is drawn differs."""
 
 
 @pytest.mark.parametrize("variant", list(LAST))
@@ -55,6 +59,7 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(variant: str, nano: P
     assert report["killed"] >= kills, "the kills must have happened"
     expected = outcome(tmp_path / "undisturbed")
     assert f"{stage}/checkpoints/step-00000{steps}/policy/optimizer.safetensors" in expected
+    assert ("1-rl/failures.jsonl" in expected) == (variant == "turns")
     assert ("1-reward-model/model/heads.safetensors" in expected) == (variant == "preference")
     roles = {name.split("/")[3] for name in expected if f"step-00000{steps}/" in name and name.endswith(".safetensors")}
     assert roles == ({"policy", "critic", "reference"} if variant == "ppo" else {"policy"})

@@ -15,9 +15,12 @@ from burnish.engines.local import Engine, LocalModel
 from burnish.loops import observe
 from burnish.loops.rollouts import Group
 from burnish.loops.update import Seen
-from burnish.types import Batch, Example, Metrics, RewardPart, Rollout, means
+from burnish.sampling import Repetition
+from burnish.types import Batch, Example, Metrics, RewardPart, Rollout, Sampling, means
 from rows import cut, groups, padded, rollout
 from tiny import three_token_model
+
+PLAIN = Sampling()
 
 
 def grouped(rows: Sequence[Rollout]) -> list[Group]:
@@ -26,10 +29,10 @@ def grouped(rows: Sequence[Rollout]) -> list[Group]:
     return [Group(number, Example(()), part, ("",) * len(part)) for number, part in zip(numbers, own, strict=True)]
 
 
-def described(rows: Sequence[Rollout], **annotations: Sequence[Sequence[float]]) -> Metrics:
+def described(rows: Sequence[Rollout], sampling: Sampling = PLAIN, **annotations: Sequence[Sequence[float]]) -> Metrics:
     algo = replace(GRPO, kl=None)
     batch = replace(collate(rows), **{name: padded(values) for name, values in annotations.items()})
-    return observe.describe(grouped(rows), algo.credit(batch, {}), algo)
+    return observe.describe(grouped(rows), algo.credit(batch, {}), algo, sampling)
 
 
 def test_rewards_lengths_and_variance_by_hand() -> None:
@@ -47,6 +50,15 @@ def test_rewards_lengths_and_variance_by_hand() -> None:
     assert found["tokens/useful_frac"] == pytest.approx((2 + 4 + 0) / (2 + 4 + 1 + 3 + 3 + 9)), "reward .5 is the mean"
 
 
+def test_what_repeats_itself_is_cut_off_and_counted_where_that_is_looked_for() -> None:
+    rows = groups([[1.0, 0.0, 0.5, 0.25]])
+    rows[1], rows[2] = replace(rows[1], finish="length"), replace(rows[2], finish="repetition")
+    found = means(described(rows, Sampling(repetition=Repetition())))
+    assert found["length/truncated_frac"] == 0.5 and found["length/repeated_frac"] == 0.25
+    assert "length/repeated_frac" not in described(rows)
+    assert collate(rows).extra("truncated").tolist() == [False, True, True, False]
+
+
 def test_an_episode_in_segments_counts_once() -> None:
     rows = groups([[1.0, 0.0], [0.5, 0.5]], [[3, 4], [3, 2]])
     segments = [part for row in rows for part in cut(row, [1])]
@@ -60,7 +72,7 @@ def test_explained_variance_by_hand() -> None:
     def explained(values: list[list[float]]) -> float:
         batch = replace(collate(rows), values=padded(values))
         credited = A2C.credit(batch, {})
-        return means(observe.describe(grouped(rows), credited, A2C))["value/explained_variance"]
+        return means(observe.describe(grouped(rows), credited, A2C, PLAIN))["value/explained_variance"]
 
     assert explained([[1.0], [0.0], [1.0], [0.0]]) == pytest.approx(1.0)
     assert explained([[0.3], [0.3], [0.3], [0.3]]) == pytest.approx(0.0)

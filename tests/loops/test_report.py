@@ -63,7 +63,8 @@ def result(*accuracies: float) -> dict[str, Any]:
         for i, a in enumerate(accuracies)
     ]
     summary = {"n": len(items), "accuracy": {"mean": mean, "low": 0.0, "high": 1.0, "n": len(items)}}
-    return {"summary": summary, "items": items}
+    measures = {"accuracy": [(a, 1.0) for a in accuracies], "reflection/words": [(a + 1, 1.0) for a in accuracies]}
+    return {"summary": summary, "items": items, "measures": measures}
 
 
 def test_what_was_learned(tmp_path: Path) -> None:
@@ -75,7 +76,8 @@ def test_what_was_learned(tmp_path: Path) -> None:
         (tmp_path / "r" / "s" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         report.learned(run, Artifact(str(tmp_path / "m"), ""), result(0, 0, 1, 0), result(1, 0, 1, 1), stage="s")
     text = screen.export_text()
-    assert "n = 4" in text and "0.250 [0.000, 1.000]" in text and "+0.500" in text
+    assert "n = 4" in text and "0.250 [0.046, 0.699]" in text and "+0.500" in text
+    assert "reflective words a reply" in text and "1.750 [1.260, 2.240]" in text, "beside the base model"
     assert "0.00 ▁▃▅▆█ 1.00" in text
     assert "q0\n  before  'c0'  (accuracy 0)\n  after   'c1'  (accuracy 1)\n" in text
     assert "burnish chat" in text and "loads in transformers.\n" in text

@@ -34,3 +34,9 @@ def test_a_graded_case_has_bounds_on_both_sides() -> None:
     assert audit(0.5 * Contains(), [half]).false_positives == ()
     assert len(audit(Contains(), [half]).false_positives) == 1
     assert len(audit(0.3 * Contains(), [half]).false_negatives) == 1
+
+
+def test_what_may_get_nothing_counts_as_refused() -> None:
+    found = audit(0.0 * Contains(), [Case(SUM, "4", 0.0, 1.0, "anything goes"), Case(SUM, "4", -1.0, 0.0, "no more")])
+    assert (found.accepted, found.refused) == (0, 2)
+    assert found.false_positives == found.false_negatives == ()

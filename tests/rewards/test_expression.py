@@ -190,8 +190,8 @@ class Constant(Composable):
         return [outcome(self.value, "constant") for _ in completions]
 
 
-def made(*, value: float) -> Composable:
-    return Constant(value)
+def made(*, value: float, times: float = 1.0) -> Composable:
+    return Constant(value * times)
 
 
 def test_further_names_are_called_with_constants() -> None:
@@ -202,7 +202,7 @@ def test_further_names_are_called_with_constants() -> None:
     ("text", "problem"),
     [
         ("made(value=accuracy)", "value=accuracy is no constant"),
-        ("made()", r"made: missing a required argument: 'value'; write made\(value=...\)"),
+        ("made()", r"made: missing a required argument: 'value'; write made\(value=\.\.\.\)$"),
         ("made", "made: missing a required argument: 'value'"),
         ("made(value=1, x=2)", "made: got an unexpected keyword argument 'x'"),
         ("made(0.5)", "means nothing in a reward"),

@@ -6,11 +6,21 @@ from collections import Counter
 
 import pytest
 
+from burnish import config
+from burnish.core.orders import Curriculum, Items
 from burnish.errors import InputError
+from burnish.loops.rollouts import grades
+from burnish.recipes import catalog as recipes
+from burnish.rewards.accuracy import Accuracy
+from burnish.rewards.format import Format
+from burnish.tasks import catalog
 from burnish.tasks.arithmetic import Arithmetic
+from burnish.tasks.checks import Generated
 from burnish.tasks.countdown import Countdown
+from burnish.tasks.feedback import Feedback
+from burnish.tasks.maze import MazeTask
 from burnish.tasks.mixture import Mixture
-from burnish.types import Completion
+from burnish.types import Completion, Env
 
 LARGEST, SUM, COUNTDOWN = Arithmetic(size=300), Arithmetic(kinds=("sum",), size=300), Countdown(size=300)
 MIX = Mixture((LARGEST, SUM, COUNTDOWN), weights=(6.0, 1.0, 1.0))
@@ -54,3 +64,74 @@ def test_bad_parts() -> None:
         Mixture((LARGEST, MIX))
     with pytest.raises(InputError, match="at least one task"):
         Mixture(())
+
+
+def test_parts_have_names_and_rewards_are_routed_by_them() -> None:
+    assert MIX.domains == ("arithmetic-1", "arithmetic-2", "countdown")
+    named = Mixture((LARGEST, COUNTDOWN), names=("big", "count"))
+    assert {(e.meta["task_index"], e.meta["domain"]) for e in list(named)[:50]} == {(0, "big"), (1, "count")}
+    routed = Accuracy().on("big") | Format().on("count")
+    for example in list(named)[:20]:
+        [reward] = routed(example, [Completion((), named.gold(example), (), "eos")])
+        assert reward[0].part == {"big": "accuracy", "count": "format"}[example.meta["domain"]]
+    for names in (("one",), ("same", "same")):
+        with pytest.raises(InputError, match="as many different names"):
+            Mixture((LARGEST, COUNTDOWN), names=names)
+
+
+def test_difficulties_of_parts_are_compared_within_them() -> None:
+    mixed = Mixture((Arithmetic(size=40), Countdown(size=40)))
+    graded = grades(mixed)
+    assert {domain for domain, _ in graded} == {"arithmetic", "countdown"}
+    items = Items(len(mixed), 3, lambda: graded)
+    picks, _ = Curriculum(start=0.01).choose(range(200), 0, items, {})
+    for domain in ("arithmetic", "countdown"):
+        drawn = {graded[pick.item].difficulty for pick in picks if graded[pick.item].domain == domain}
+        assert drawn == {min(x for d, x in graded if d == domain)}, "each part begins with its own easiest level"
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "weights"),
+    [
+        ("countdown + sum", ("countdown", "sum"), (1.0, 1.0)),
+        ("2*countdown+0.5 * sum +largest", ("countdown", "sum", "largest"), (2.0, 0.5, 1.0)),
+        ("3*sum", ("sum",), (3.0,)),
+    ],
+)
+def test_a_mixture_on_the_command_line(text: str, names: tuple[str, ...], weights: tuple[float, ...]) -> None:
+    made = catalog.get(text)
+    assert made == Mixture(tuple(catalog.single(name) for name in names), weights, names=names)
+    assert config.apply(recipes.get("grpo").SCALES["tiny"], [f"task={text}"]).task == made
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sum +", 'cannot be read: write names and weights, "2\\*countdown'),
+        ("sum*2", "cannot be read"),
+        ("-1*sum + largest", "cannot be read"),
+        ("sum + 2*sum", "named twice"),
+        ("sum + countdwn", "Did you mean 'countdown'"),
+        ("sum + maze", "task maze is a conversation"),
+        ("0*sum + 0*largest", "not all zero"),
+    ],
+)
+def test_mixtures_that_cannot_be_read(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        catalog.get(text)
+
+
+def test_tasks_of_several_turns_are_no_parts_but_a_mixture_may_become_one() -> None:
+    maze: Generated = MazeTask()  # type: ignore[assignment]
+    with pytest.raises(InputError, match=r"MazeTask is played over several turns: .* give env="):
+        Mixture((LARGEST, maze))
+    talk = Feedback()(MIX)
+    example = talk[3]
+    assert example.meta["domain"] == MIX.domains[example.meta["task_index"]]
+    _, reward, done, _ = _begun(talk.env(example)).step(MIX.gold(example))
+    assert done and sum(part.value for part in reward) == 1
+
+
+def _begun(env: Env) -> Env:
+    env.reset(0)
+    return env

@@ -243,7 +243,7 @@ def _typed(prompt: str, answer: str, sampler: Any, sampling: Any, key: int, grad
                 f"the reward asks for {error} of an example, which a typed prompt has not: comment on a rollout instead"
             ) from error
     known = f": reward {sum(part.value for part in rewards):g}" if rewards else ""
-    mask = (True,) * len(reply.tokens)
+    mask = reply.chosen
     rollout = Rollout(tokens, reply.tokens, mask, reply.logprobs, rewards, 0, 0, finish=reply.finish, kept=reply.kept)
     return Game(f"a completion of your prompt{known}", prompt, rollout, example if rewards else None)
 

@@ -102,7 +102,7 @@ def _prompts(data: str, task: str, n: int | None) -> list[tuple[Message, ...]]:
     elif task:
         from burnish.tasks import catalog
 
-        problems = catalog.get(task).with_split("test")
+        problems = catalog.get_split(task, "test")
         found = [problems[i].messages for i in range(min(len(problems), 4 * (n or MANY)))]
     distinct = list({json.dumps(prompt): prompt for prompt in found}.values())
     if n and n > len(distinct):

@@ -1,4 +1,4 @@
-"""`burnish list`, `burnish explain` and `burnish data`: what there is, and what it means."""
+"""`burnish list` and `burnish explain`: what there is, and what it means."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, asdict, fields, is_dataclass
-from pathlib import Path
+from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from burnish.cli import names
-from burnish.errors import unknown
+from burnish.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from burnish.core.algorithms import Algorithm
@@ -58,23 +57,24 @@ def list_all(*, as_json: Json = False) -> None:
     tables = {table.plural: table.titles() for table in TABLES.values()}
     found = {"recipes": names.recipes(), **tables, "rewards": names.rewards(), "judges": names.judges()}
     found["environments"] = names.environments()
-    plain = {"tasks": names.tasks(), "models": names.models()}
+    found["tasks"] = names.tasks()
     if as_json:
-        keyed = {name.replace(" ", "_").replace("-", "_"): each for name, each in {**found, **plain}.items()}
+        everything = {**found, "models": names.models()}
+        keyed = {name.replace(" ", "_").replace("-", "_"): each for name, each in everything.items()}
         print(json.dumps(keyed, indent=2))
         return
     uses = {table.plural: table.use for table in TABLES.values()}
     uses |= {"recipes": "burnish run NAME", "rewards": 'burnish run grpo reward="NAME + 0.2*NAME"'}
     uses["judges"] = "burnish run grpo reward='NAME(model=\"DIR\")'"
     uses["environments"] = "burnish run grpo task=NAME env=NAME"
+    uses["tasks"] = "burnish run grpo task=NAME, or of your own: task=my_task.py:Name"
     for kind, titles in found.items():
         print(f"{kind}  ({uses[kind]})")
         width = max(map(len, titles))
         for name, title in titles.items():
             print(textwrap.fill(title, LINE, initial_indent=f"  {name:{width}}  ", subsequent_indent=" " * (width + 4)))
         print()
-    print(f"tasks  (burnish run grpo task=NAME)\n  {', '.join(plain['tasks'])}\n")
-    print(f"models  (model=NAME, or a directory, or a hub name)\n  {', '.join(plain['models'])}\n")
+    print(f"models  (model=NAME, or a directory, or a hub name)\n  {', '.join(names.models())}\n")
     print("burnish explain NAME says more about all but the models.")
 
 
@@ -111,27 +111,6 @@ def explain(
         if len(kinds) > 1:
             print("\n" * (place > 0) + f"--- the {kind} {name} ---\n")
         show[kind](spellings.get(kind, name))
-
-
-def data(
-    *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL, JSON or Parquet.", show_default=False)],
-    model: Annotated[str, typer.Option(help="Also count tokens, as this model reads them.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Report on a data file and the recipes that fit it."""
-    from rich.console import Console
-
-    from burnish.data.chat import Chat
-    from burnish.data.inspect import inspect as inspect_file
-    from burnish.data.inspect import render
-    from burnish.engines.pretrained import resolve
-
-    report = inspect_file(file, Chat.load(resolve(model)) if model else None)
-    if as_json:
-        print(json.dumps(asdict(report), indent=2))
-    else:
-        Console(soft_wrap=True).print(render(report))
 
 
 # --- one kind of name each -----------------------------------------------------------------------
@@ -307,12 +286,17 @@ def _task(name: str) -> None:
     task = catalog.get(name)
     print(f"{_prose(inspect.getdoc(type(task)) or '')}\n")
     _print_rows([(f.name, _shown(getattr(task, f.name))) for f in fields(task)])  # type: ignore[arg-type]
-    problems, gold = task.with_split("test"), getattr(task, "gold", None)
+    try:
+        problems, gold = catalog.get_split(name, "test"), getattr(task, "gold", None)
+        len(problems)
+    except InputError as error:  # data that have to be fetched or installed
+        print(f"\nits problems are not here: {error}")
+        return
     print(f"\nthree problems of its test split, {'with a right reply' if gold else 'played turn by turn'}:")
     for index in range(3):
         print(textwrap.indent(problems[index].messages[-1]["content"], "  "))
         if gold:
-            print(f"    {gold(problems[index])}")
+            print(textwrap.indent(gold(problems[index]), "    "))
 
 
 def _environment(name: str) -> None:

@@ -1,11 +1,10 @@
-"""`burnish eval` and `burnish sample`: what a model does."""
+"""`burnish sample`: what a model says."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +12,6 @@ from burnish.errors import InputError
 
 if TYPE_CHECKING:
     from burnish.engines.decode import LocalSampler
-    from burnish.loops.evaluate import Measured
     from burnish.types import Completion
 
 Model = Annotated[
@@ -29,44 +27,6 @@ TopK = Annotated[int, typer.Option(min=0, help="Keep this many of the likeliest 
 Seed = Annotated[int, typer.Option(help="All randomness follows from it.")]
 
 
-def evaluate(
-    *,
-    model: Model,
-    task: Annotated[str, typer.Option(help="The name of a task, see `burnish list`.", show_default=False)],
-    env: Annotated[str, typer.Option(help="An environment of `burnish list` to play the task in.")] = "",
-    n: Annotated[int, typer.Option("-n", min=1, help="How many problems.")] = 200,
-    samples: Annotated[int, typer.Option(min=1, help="Replies to each problem.")] = 1,
-    k: Annotated[str, typer.Option(help="Report pass@k for these, with commas.")] = "1",
-    temperature: Temperature = 1.0,
-    max_tokens: MaxTokens = 256,
-    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Measure a model on a task, with 95% intervals.
-
-    Problems and randomness are fixed: two models get the same problems, and a repeated command gives the same numbers.
-    """
-    ks = _ks(k, samples)
-    from burnish.core import keys
-    from burnish.loops.evaluate import run_items, summarise
-    from burnish.tasks import catalog
-    from burnish.types import Sampling
-
-    problems: Measured = catalog.get(task).with_split(split)
-    if env:
-        problems = catalog.environment(env)(problems)
-    sampler = load_sampler(model)
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    chat, key = sampler.model.chat, keys.derive("evaluate")
-    items = run_items(sampler, chat, problems, n=n, samples=samples, sampling=sampling, key=key)
-    summary = summarise(items, ks)
-    if as_json:
-        where = {"task": task, **({"env": env} if env else {}), "split": split}
-        print(json.dumps({"model": model, **where, **summary}, indent=2))
-    else:
-        _print_summary(f"{model} on {task}{f' with {env}' if env else ''}, split {split}", summary)
-
-
 def sample(
     *,
     model: Model,
@@ -76,6 +36,14 @@ def sample(
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     top_k: TopK = 0,
+    begin: Annotated[str, typer.Option(help="What every reply begins with.")] = "",
+    suppress: Annotated[
+        list[str] | None, typer.Option(help="A text of one token that is never said; may be given again.")
+    ] = None,
+    min_thinking: Annotated[
+        int, typer.Option(min=0, help="Tokens before </think>, at least: it goes on with Wait.")
+    ] = 0,
+    max_thinking: Annotated[int, typer.Option(min=0, help="Tokens before </think>, at most; 0 sets no limit.")] = 0,
     seed: Seed = 0,
 ) -> None:
     """Print a model's replies to one prompt."""
@@ -83,11 +51,14 @@ def sample(
         raise InputError('the prompt is empty: give some text, as in burnish sample MODEL "Hello".')
     from burnish.core import keys
     from burnish.engines.decode import generate
-    from burnish.types import Sampling
+    from burnish.sampling import Sampling, Thinking
 
+    thinking = Thinking(minimum=min_thinking, maximum=max_thinking) if min_thinking or max_thinking else None
+    sampling = Sampling(
+        max_tokens, temperature, top_p, top_k, suppress=tuple(suppress or ()), begin=begin, thinking=thinking
+    )
     sampler = load_sampler(model)
     tokens = sampler.model.chat.encode_prompt([{"role": "user", "content": prompt}])
-    sampling = Sampling(max_tokens, temperature, top_p, top_k)
     replies = generate(sampler, [tokens] * n, sampling, keys.derive("sample", seed))
     for number, reply in enumerate(replies, start=1):
         print(f"[{number}] {reply.text}" if n > 1 else reply.text)
@@ -105,28 +76,7 @@ def load_sampler(model: str) -> LocalSampler:
 
 def note_cut(replies: Sequence[Completion]) -> None:
     """Say on standard error how many replies were cut off at their limit, if any."""
-    cut = sum(reply.finish == "length" for reply in replies)
+    cut = sum(reply.cut for reply in replies)
     if cut:
         which = f"{cut} of {len(replies)} replies were" if len(replies) > 1 else "the reply was"
         print(f"({which} cut off; --max-tokens allows longer ones)", file=sys.stderr)
-
-
-def _ks(text: str, samples: int) -> tuple[int, ...]:
-    try:
-        ks = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--k {text} is no list of whole numbers: write it as --k 1,4.") from error
-    if min(ks) < 1:
-        raise InputError(f"--k {text}: there is no pass@{min(ks)}; give numbers from 1.")
-    if max(ks) > samples:
-        raise InputError(f"pass@{max(ks)} needs as many replies to each problem: add --samples {max(ks)}.")
-    return ks
-
-
-def _print_summary(title: str, summary: dict[str, Any]) -> None:
-    replies = "" if summary["samples"] == 1 else f", {summary['samples']} replies each"
-    print(f"{title}: {summary['n']} problems{replies}")
-    for name, value in summary.items():
-        if isinstance(value, dict):
-            print(f"  {name:24} {value['mean']:.3f}   95% interval [{value['low']:.3f}, {value['high']:.3f}]")
-    print(f"  {'mean length':24} {summary['length/mean']:.1f} tokens, {summary['length/truncated_frac']:.0%} cut off")

@@ -38,9 +38,10 @@ def reward_models() -> dict[str, str]:
     return _constants("core/reward_models.py")
 
 
-def tasks() -> list[str]:
-    """The names in :data:`burnish.tasks.catalog.TASKS`."""
-    return _keys("tasks/catalog.py", "TASKS")
+def tasks() -> dict[str, str]:
+    """``{name: title}``: :data:`burnish.tasks.catalog.TITLES`."""
+    found: dict[str, str] = ast.literal_eval(_table("tasks/catalog.py", "TITLES"))
+    return found
 
 
 def environments() -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from itertools import count as counting
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,3 +34,11 @@ def uniforms(key: int, count: int, start: int = 0) -> NDArray[np.float64]:
 def permutation(key: int, count: int) -> NDArray[np.int64]:
     """A permutation of ``range(count)`` drawn from the stream named by ``key``."""
     return np.random.Generator(np.random.Philox(key=key)).permutation(count)
+
+
+def passes(key: int, count: int, start: int = 0) -> Iterator[int]:
+    """The items of an endless stream of shuffled passes over ``range(count)``, from place ``start`` of the stream on."""
+    first, offset = divmod(start, count)
+    for epoch in counting(first):
+        yield from permutation(derive(key, epoch), count)[offset:].tolist()
+        offset = 0

@@ -18,6 +18,9 @@ CHUNK_ELEMENTS = 2**24
 OUTSIDE = -1e30
 """The log-probability of a token outside the kept set. Finite, so that 0 log 0 comes out as 0 and a NaN stays a NaN."""
 
+Outside = Callable[[slice], Tensor | None]
+"""``rows -> [n, V] or [1, V]``, True for the ids these rows' distributions are not over; None where they are over all."""
+
 
 def predictor_index(prompt_last: int, start: int, length: int) -> Tensor:
     """[length] positions of the hidden states that predict a completion of ``length`` tokens laid out from ``start``.
@@ -36,8 +39,9 @@ def read(values: Tensor) -> Tensor:
 
 
 def token_logprobs(
-    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0, kept: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0, kept: Tensor | None = None,
+    suppressed: Sequence[int] = (),
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """``log softmax(h W^T / temperature)`` at the targets, and the entropy of that distribution, both [N].
 
     ``hidden`` [N, D], ``weight`` [V, D], ``targets`` [N]. Softmax and sums are in float32 (float64 for float64 inputs).
@@ -45,9 +49,11 @@ def token_logprobs(
 
     ``kept`` [N, K], padded with -1, restricts each distribution to a set S of ids that holds its target:
     ``log pi(y) - log sum_{k in S} pi(k)``. S is a constant: no gradient flows through what belongs to it. A row of nothing
-    but -1 keeps the whole vocabulary.
+    but -1 keeps the whole vocabulary. ``suppressed`` are ids that belong to no such set and to no vocabulary; where a
+    target is one of them, it was not drawn, and its distribution is the one over all ids.
     """
-    logprobs, entropy = _ChunkedHead.apply(hidden, weight, targets, temperature, kept)  # type: ignore[no-untyped-call]
+    outside = _restricted(len(weight), targets, kept, suppressed)
+    logprobs, entropy = _ChunkedHead.apply(hidden, weight, targets, temperature, outside)  # type: ignore[no-untyped-call]
     return logprobs, entropy
 
 
@@ -67,6 +73,7 @@ def divergence(
     teacher_weight: Tensor,
     beta: float,
     temperature: float = 1.0,
+    suppressed: Sequence[int] = (),
 ) -> Tensor:
     """[N] the generalised Jensen-Shannon divergence of student p_s and teacher p_t (GKD, arXiv:2306.13649, eq. 1), in nats:
 
@@ -75,9 +82,11 @@ def divergence(
     at ``beta`` 0 the forward ``KL(p_t || p_s)``, at 1 the reverse ``KL(p_s || p_t)``, as in GKD's reference and in TRL.
     These two are no limits of the value, which goes to 0, but of its directions: JSD / beta goes to the forward KL, and
     JSD / (1 - beta) to the reverse one. ``teacher_hidden`` [N, D'], ``teacher_weight`` [V, D']; no gradient reaches them.
+    Both are over the vocabulary without the ``suppressed`` ids.
     """
+    without = _without(suppressed, len(weight), hidden.device)
     found: Tensor = _ChunkedDivergence.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, teacher_hidden, teacher_weight, beta, temperature
+        hidden, weight, teacher_hidden, teacher_weight, beta, temperature, without
     )
     return found
 
@@ -115,14 +124,41 @@ def _chunks(count: int, vocabulary: int) -> list[slice]:
     return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, temperature: float, kept: Tensor | None = None) -> Tensor:
+def _log_softmax(hidden: Tensor, weight: Tensor, temperature: float, outside: Tensor | None = None) -> Tensor:
     logits = hidden @ weight.T
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if temperature != 1.0:
         logits = logits / temperature
-    if kept is not None:
-        logits.masked_fill_(_outside(kept, len(weight)), OUTSIDE)
+    if outside is not None:
+        logits.masked_fill_(outside, OUTSIDE)
     return logits.sub_(torch.logsumexp(logits, dim=-1, keepdim=True))
+
+
+def _everything(_rows: slice) -> Tensor | None:
+    return None
+
+
+def _without(suppressed: Sequence[int], vocabulary: int, device: torch.device) -> Tensor | None:
+    """[1, V] True for the suppressed ids; None where there are none."""
+    if not suppressed:
+        return None
+    outside = torch.zeros(1, vocabulary, dtype=torch.bool, device=device)
+    outside[0, list(suppressed)] = True
+    return outside
+
+
+def _restricted(vocabulary: int, targets: Tensor, kept: Tensor | None, suppressed: Sequence[int]) -> Outside:
+    """What the distributions that ``targets`` [N] were drawn from leave out."""
+    without = _without(suppressed, vocabulary, targets.device)
+
+    def outside(rows: slice) -> Tensor | None:
+        cut = None if kept is None else _outside(kept[rows], vocabulary)
+        if without is None:
+            return cut
+        drawn = ~without[0, targets[rows], None]
+        return without & drawn if cut is None else (without & drawn) | cut
+
+    return _everything if kept is None and without is None else outside
 
 
 def _outside(kept: Tensor, vocabulary: int) -> Tensor:
@@ -140,22 +176,22 @@ class _ChunkedHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, kept: Tensor | None
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, outside: Outside
     ) -> tuple[Tensor, Tensor]:
         precise = torch.promote_types(hidden.dtype, torch.float32)
         logprobs = hidden.new_empty(len(hidden), dtype=precise)
         entropy = torch.empty_like(logprobs)
         for rows in _chunks(len(hidden), len(weight)):
-            logp = _log_softmax(hidden[rows], weight, temperature, None if kept is None else kept[rows])
+            logp = _log_softmax(hidden[rows], weight, temperature, outside(rows))
             logprobs[rows] = logp.gather(1, targets[rows, None]).squeeze(1)
             entropy[rows] = -(logp.exp().mul_(logp)).sum(-1)
-        ctx.save_for_backward(hidden, weight, targets, entropy, kept)
-        ctx.temperature = temperature
+        ctx.save_for_backward(hidden, weight, targets, entropy)
+        ctx.temperature, ctx.outside = temperature, outside
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        hidden, weight, targets, entropy, kept = ctx.saved_tensors
+        hidden, weight, targets, entropy = ctx.saved_tensors
         grad_logprobs, grad_entropy = grads
         bonus = bool((grad_entropy != 0).any())
 
@@ -166,7 +202,7 @@ class _ChunkedHead(torch.autograd.Function):
                 each = each - grad_entropy[rows, None] * (logp + entropy[rows, None])
             return logp.exp_().mul_(each).scatter_add_(1, targets[rows, None], upstream)
 
-        return *_pull_back(hidden, weight, ctx.temperature, ctx.needs_input_grad, slope, kept), None, None, None
+        return *_pull_back(hidden, weight, ctx.temperature, ctx.needs_input_grad, slope, ctx.outside), None, None, None
 
 
 class _ChunkedIds(torch.autograd.Function):
@@ -206,26 +242,27 @@ class _ChunkedDivergence(torch.autograd.Function):
         teacher_weight: Tensor,
         beta: float,
         temperature: float,
+        without: Tensor | None,
     ) -> Tensor:
         found = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         for rows in _chunks(len(hidden), 2 * len(weight)):
-            student = _log_softmax(hidden[rows], weight, temperature)
-            teacher = _log_softmax(teacher_hidden[rows], teacher_weight, temperature).to(student.dtype)
+            student = _log_softmax(hidden[rows], weight, temperature, without)
+            teacher = _log_softmax(teacher_hidden[rows], teacher_weight, temperature, without).to(student.dtype)
             found[rows] = _jensen_shannon(student, teacher, beta)
-        ctx.save_for_backward(hidden, weight, teacher_hidden, teacher_weight)
+        ctx.save_for_backward(hidden, weight, teacher_hidden, teacher_weight, without)
         ctx.beta, ctx.temperature = beta, temperature
         return found
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        hidden, weight, teacher_hidden, teacher_weight = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None, None]:
+        hidden, weight, teacher_hidden, teacher_weight, without = ctx.saved_tensors
 
         def slope(rows: slice, student: Tensor) -> Tensor:
-            teacher = _log_softmax(teacher_hidden[rows], teacher_weight, ctx.temperature).to(student.dtype)
+            teacher = _log_softmax(teacher_hidden[rows], teacher_weight, ctx.temperature, without).to(student.dtype)
             return _jensen_shannon_slope(student, teacher, ctx.beta).mul_(grads[0][rows, None])
 
-        found = _pull_back(hidden, weight, ctx.temperature, ctx.needs_input_grad, slope, held=2)
-        return *found, None, None, None, None
+        found = _pull_back(hidden, weight, ctx.temperature, ctx.needs_input_grad, slope, lambda _: without, held=2)
+        return *found, None, None, None, None, None
 
 
 def _mixture(student: Tensor, teacher: Tensor, beta: float) -> Tensor:
@@ -263,7 +300,7 @@ def _pull_back(
     temperature: float,
     needed: Sequence[bool],
     slope: Callable[[slice, Tensor], Tensor],
-    kept: Tensor | None = None,
+    outside: Outside = _everything,
     held: int = 1,
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of hidden states and head, chunk by chunk, from ``slope(rows, log-probs) -> d loss / dz`` [rows, V].
@@ -274,7 +311,7 @@ def _pull_back(
     grad_hidden = torch.empty_like(hidden) if needed[0] else None
     grad_weight = torch.zeros_like(weight, dtype=precise) if needed[1] else None
     for rows in _chunks(len(hidden), held * len(weight)):
-        logp = _log_softmax(hidden[rows], weight, temperature, None if kept is None else kept[rows])
+        logp = _log_softmax(hidden[rows], weight, temperature, outside(rows))
         grad_logits = slope(rows, logp).div_(temperature).to(hidden.dtype)
         if grad_hidden is not None:
             grad_hidden[rows] = grad_logits @ weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import log
 
 import numpy as np
@@ -51,14 +52,29 @@ def _kept_ids(rollouts: Sequence[Rollout], longest: int) -> Tensor:
     return torch.from_numpy(out)
 
 
-def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens: int = 0) -> Batch:
+def _check_suppressed(rollouts: Sequence[Rollout], suppressed: Sequence[int]) -> None:
+    banned = frozenset(suppressed)
+    for rollout in rollouts if banned else ():
+        for place, (token, own) in enumerate(zip(rollout.tokens, rollout.mask, strict=True)):
+            if own and token in banned:
+                raise InputError(
+                    f"token {place} of episode {rollout.episode} is suppressed, but the policy chose it: train with the "
+                    "sampling.suppress that these rollouts were sampled with"
+                )
+
+
+def collate(
+    rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens: int = 0, suppressed: tuple[int, ...] = ()
+) -> Batch:
     """The batch of these segments, one row each, in this order. ``max_tokens`` is the sampling limit of an episode's turn.
 
     Rewards are placed at their tokens; position -1 is the last token of the row. The unit is the episode: its segments
     stay together. ``extras`` has ``steps`` [B, T] (True where a reward was given, be it 0), ``turn``, ``truncated`` and
     ``max_tokens`` [B]. Rows with kept ids are trained under the truncated policy: the ids become ``extras["kept_ids"]``,
-    and ``sampler_logprobs`` those of the truncated policy too.
+    and ``sampler_logprobs`` those of the truncated policy too. ``suppressed`` ids are left out of every distribution; raises
+    InputError where the policy chose one of them.
     """
+    _check_suppressed(rollouts, suppressed)
     tokens = padded([r.tokens for r in rollouts], torch.long)
     token_rewards, steps = torch.zeros(tokens.shape, dtype=torch.float64), torch.zeros(tokens.shape, dtype=torch.bool)
     for row, rollout in enumerate(rollouts):
@@ -67,7 +83,7 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
             token_rewards[row, place] += value
             steps[row, place] = True
     episodes = torch.tensor([r.episode for r in rollouts])
-    truncated = torch.isin(episodes, torch.tensor([r.episode for r in rollouts if r.finish == "length"]))
+    truncated = torch.isin(episodes, torch.tensor([r.episode for r in rollouts if r.cut]))
     extras = {
         "steps": ("token", steps),
         "turn": ("row", torch.tensor([r.turn for r in rollouts])),
@@ -89,6 +105,7 @@ def collate(rollouts: Sequence[Rollout], *, temperature: float = 1.0, max_tokens
         token_rewards=token_rewards,
         extras=extras,
         temperature=temperature,
+        suppressed=suppressed,
     )
 
 
@@ -139,14 +156,7 @@ def _units_by_prompt(batch: Batch) -> list[list[int]]:
 
 def epoch_order(key: int, count: int, start: int, take: int) -> list[int]:
     """Indices ``start .. start + take`` of an endless stream of shuffled passes over ``count`` items."""
-    orders: dict[int, np.ndarray] = {}
-    out = []
-    for place in range(start, start + take):
-        epoch, offset = divmod(place, count)
-        if epoch not in orders:
-            orders[epoch] = keys.permutation(keys.derive(key, epoch), count)
-        out.append(int(orders[epoch][offset]))
-    return out
+    return list(islice(keys.passes(key, count, start), take))
 
 
 def flatten(groups: Iterable[Sequence[Rollout]]) -> list[Rollout]:

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from burnish.core import keys
+from burnish.core.logprobs import OUTSIDE
 from burnish.engines.attention import Decode, Packed, compact_order
+from burnish.engines.controls import Controls, forced, repeats, think
 from burnish.engines.local import LocalModel
 from burnish.errors import InputError
 from burnish.types import Completion, Message, Request, Sampling
@@ -54,15 +56,39 @@ def truncate(logprobs: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor
 
 @dataclass
 class Row:
-    """One request on its way: what has been drawn so far."""
+    """One request on its way: what there is of its completion, of which ``start`` tokens were there before a draw."""
 
     index: int
     request: Request
     uniforms: np.ndarray
+    suppressed: tuple[int, ...] = ()
+    start: int = 0
     tokens: list[int] = field(default_factory=list)
+    mask: list[bool] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     kept: list[float] = field(default_factory=list)
     kept_ids: list[tuple[int, ...]] = field(default_factory=list)
+
+    @staticmethod
+    def of(index: int, request: Request, suppressed: tuple[int, ...], begun: Completion) -> Row:
+        count = len(begun.tokens)
+        return Row(
+            index, request, keys.uniforms(request.key, max(0, request.sampling.max_tokens - count), count), suppressed,
+            count, list(begun.tokens), list(begun.chosen), list(begun.logprobs),
+            list(begun.kept) or [1.0] * count, list(begun.kept_ids) or [()] * count,
+        )  # fmt: skip
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """The tokens of prompt and completion."""
+        return (*self.request.prompt, *self.tokens)
+
+    def take(self, token: int, logprob: float, kept: float, kept_ids: tuple[int, ...]) -> None:
+        self.tokens.append(token)
+        self.mask.append(True)
+        self.logprobs.append(logprob)
+        self.kept.append(kept)
+        self.kept_ids.append(kept_ids)
 
 
 class Observer(Protocol):
@@ -106,33 +132,72 @@ class LocalSampler:
     def sample(self, requests: Iterable[Request], observe: Observer | None = None) -> Iterator[Completion]:
         """Yield one completion per request, in order of finishing; ``index`` says which request it answers.
 
-        ``observe`` is called after each step, before its completions are yielded. It changes nothing about them.
-        Raises InputError for an empty prompt, and for one that leaves no room for a completion in the model's context.
+        ``observe`` is called after each step, before its completions are yielded. It changes nothing about them, and forced
+        tokens are none that it sees. Raises InputError for an empty prompt, for one that leaves no room for a completion in
+        the model's context, for a completion that has finished and is to go on, for controls that the vocabulary cannot
+        express, and where thinking is to be observed: some of what is drawn is taken back.
         """
-        pending = list(enumerate(requests))
-        for _, request in pending:
+        wanted = list(requests)
+        for request in wanted:
             self._check(request)
-        for start in range(0, len(pending), MAX_ROWS):
-            yield from self._wave(pending[start : start + MAX_ROWS], observe)
+        if not any(request.sampling.thinking for request in wanted):
+            yield from self._drawn(wanted, observe)
+        elif observe is None:
+            yield from think(self._drawn, self.model.chat, self.context, wanted)
+        else:
+            raise InputError("thinking within a budget takes tokens back, so it cannot be observed: leave thinking out")
+
+    def _drawn(self, requests: Sequence[Request], observe: Observer | None = None) -> Iterator[Completion]:
+        """The completions without regard to thinking."""
+        chat = self.model.chat
+        controls = {s: Controls.of(chat, s) for s in dict.fromkeys(request.sampling for request in requests)}
+        for start in range(0, len(requests), MAX_ROWS):
+            rows = []
+            for index, request in enumerate(requests[start : start + MAX_ROWS], start):
+                own = controls[request.sampling]
+                begun = request.begun or self._begin(request, own.begin)
+                rows.append(Row.of(index, request, own.suppressed, begun))
+            yield from self._wave(rows, observe)
+
+    def _begin(self, request: Request, tokens: tuple[int, ...]) -> Completion:
+        if len(request.prompt) + len(tokens) >= self.context:
+            raise InputError(
+                f"a prompt of {len(request.prompt)} tokens and begin={request.sampling.begin!r} fill the model's context of "
+                f"{self.context}: shorten the prompt or choose a model with a longer context"
+            )
+        return forced(self.model.chat, tokens)
 
     def _check(self, request: Request) -> None:
+        begun = request.begun
+        if begun and begun.finish != "paused":
+            raise InputError(
+                f"a completion that finished with '{begun.finish}' does not go on: give one whose finish is 'paused'"
+            )
+        if begun and len(begun.tokens) != len(begun.logprobs):
+            raise InputError(
+                f"what has begun has {len(begun.tokens)} tokens, but {len(begun.logprobs)} log-probs: tokens that were not "
+                "drawn here come from engines.controls.forced"
+            )
         if not request.prompt:
             raise InputError("a prompt is empty: it has no token to condition on; remove the row or write a prompt")
         if request.sampling.max_tokens < 1:
             raise InputError(f"max_tokens is {request.sampling.max_tokens}: a completion has at least one token")
-        if len(request.prompt) >= self.model.context:
+        if len(request.prompt) >= self.context:
             raise InputError(
                 f"a prompt has {len(request.prompt)} tokens, but the model's context holds {self.model.context}; "
                 "shorten the prompt or choose a model with a longer context"
             )
 
     @torch.no_grad()
-    def _wave(self, pending: Sequence[tuple[int, Request]], observe: Observer | None) -> Iterator[Completion]:
-        rows = [Row(i, r, keys.uniforms(r.key, r.sampling.max_tokens)) for i, r in pending]
+    def _wave(self, pending: Sequence[Row], observe: Observer | None) -> Iterator[Completion]:
+        rows = [row for row in pending if len(row.tokens) < self._limit(row)]
+        yield from (self._completion(row, "length") for row in pending if len(row.tokens) >= self._limit(row))
+        if not rows:
+            return
         logits, plan = self._prefill(rows)
-        step = 0
         while rows:
-            self._draw(rows, logits, step)
+            _suppress(rows, logits)
+            self._draw(rows, logits)
             given_up = observe(rows, logits) if observe else ()
             finishes = [GIVEN_UP if row.index in given_up else self._finish(row) for row in rows]
             ended = [(row, end) for row, end in zip(rows, finishes, strict=True) if end not in ("", GIVEN_UP)]
@@ -143,17 +208,16 @@ class LocalSampler:
             if rows:
                 plan.retain(torch.tensor(live))
                 logits = self._advance(rows, plan)
-            step += 1
 
     def _prefill(self, rows: Sequence[Row]) -> tuple[Tensor, Cache]:
-        """Read each distinct prompt once. Returns the logits [R, V] of each row's first token, and the KV cache."""
+        """Read each distinct beginning once. Returns the logits [R, V] of each row's next token, and the KV cache."""
         number: dict[tuple[int, ...], int] = {}
-        of_row = [number.setdefault(row.request.prompt, len(number)) for row in rows]
+        of_row = [number.setdefault(row.known, len(number)) for row in rows]
         empty = torch.zeros(0, dtype=torch.long)
         packed = Packed.of([torch.tensor(p) for p in number], [empty] * len(number), keep=True)
         hidden = self.model.hidden(packed.tokens[None], packed.positions[None], packed)[0]
         last = torch.tensor([s.end - 1 for s in packed.segments])[of_row]
-        longest = max(self._limit(row) for row in rows)
+        longest = max(self._room(row) for row in rows)
         return self._logits(hidden[last.to(hidden.device)]), Decode.after(packed, of_row, longest)
 
     def _advance(self, rows: Sequence[Row], plan: Cache) -> Tensor:
@@ -168,7 +232,7 @@ class LocalSampler:
         logits = hidden @ self.model.head_weight.T
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def _draw(self, rows: Sequence[Row], logits: Tensor, step: int) -> None:
+    def _draw(self, rows: Sequence[Row], logits: Tensor) -> None:
         """Draw one token for every row from its own uniform, at its own temperature and truncation."""
         by_setting: dict[tuple[float, int, float, str], list[int]] = {}
         for i, row in enumerate(rows):
@@ -176,33 +240,51 @@ class LocalSampler:
             by_setting.setdefault((s.temperature, s.top_k, s.top_p, s.truncation), []).append(i)
         for (temperature, top_k, top_p, truncation), members in by_setting.items():
             chosen = logits if len(members) == len(rows) else logits[members]
-            uniform = torch.tensor([rows[i].uniforms[step] for i in members], device=logits.device)
+            own = [rows[i] for i in members]
+            uniform = torch.tensor([row.uniforms[len(row.tokens) - row.start] for row in own], device=logits.device)
             tokens, logprobs, kept, inside = draw(chosen, uniform, temperature, top_k, top_p)
-            for i, token, logprob, mass in zip(members, tokens.tolist(), logprobs.tolist(), kept.tolist(), strict=True):
-                rows[i].tokens.append(token)
-                rows[i].logprobs.append(logprob)
-                rows[i].kept.append(mass)
+            sets: list[tuple[int, ...]] = [()] * len(own)
             if inside is not None and truncation == "kept":
-                for i, ids in zip(members, inside.cpu().numpy(), strict=True):
-                    rows[i].kept_ids.append(tuple(np.flatnonzero(ids).tolist()))
+                sets = [tuple(np.flatnonzero(ids).tolist()) for ids in inside.cpu().numpy()]
+            drawn = zip(tokens.tolist(), logprobs.tolist(), kept.tolist(), sets, strict=True)
+            for row, (token, logprob, mass, ids) in zip(own, drawn, strict=True):
+                row.take(token, logprob, mass, ids)
 
     def _limit(self, row: Row) -> int:
         return min(row.request.sampling.max_tokens, self.model.context - len(row.request.prompt))
 
+    def _room(self, row: Row) -> int:
+        """How many tokens may still be drawn in this call."""
+        left = self._limit(row) - len(row.tokens)
+        return min(left, row.request.pause) if row.request.pause else left
+
     def _finish(self, row: Row) -> str:
-        """Why the row ends after its newest token: "eos", "stop", "length", or "" if it goes on."""
+        """Why the row ends after its newest token, as :class:`Completion` says it, or "" if it goes on."""
         if row.tokens[-1] in self.model.chat.eos_ids:
             return "eos"
-        stop = row.request.sampling.stop
+        stop, repetition = row.request.sampling.stop, row.request.sampling.repetition
         if stop and any(s in self.model.chat.decode(row.tokens) for s in stop):
             return "stop"
-        return "length" if len(row.tokens) >= self._limit(row) else ""
+        if repetition and repeats(row.tokens, repetition):
+            return "repetition"
+        if len(row.tokens) >= self._limit(row):
+            return "length"
+        return "paused" if row.request.pause and len(row.tokens) - row.start >= row.request.pause else ""
 
     def _completion(self, row: Row, finish: str) -> Completion:
         text = self.model.chat.decode(row.tokens)
         message: Message = {"role": "assistant", "content": text}
-        logprobs, kept, kept_ids = tuple(row.logprobs), tuple(row.kept), tuple(row.kept_ids)
-        return Completion(tuple(row.tokens), text, (message,), finish, logprobs, kept, row.index, kept_ids)
+        kept_ids = tuple(row.kept_ids) if any(row.kept_ids) else ()
+        mask = () if all(row.mask) else tuple(row.mask)
+        logprobs, kept = tuple(row.logprobs), tuple(row.kept)
+        return Completion(tuple(row.tokens), text, (message,), finish, logprobs, kept, row.index, kept_ids, mask)
+
+
+def _suppress(rows: Sequence[Row], logits: Tensor) -> None:
+    """Leave each row's suppressed ids no chance, in place."""
+    for ids in {row.suppressed for row in rows if row.suppressed}:
+        members = [i for i, row in enumerate(rows) if row.suppressed == ids]
+        logits[torch.tensor(members)[:, None], torch.tensor(ids)] = OUTSIDE
 
 
 def draw(

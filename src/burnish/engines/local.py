@@ -250,7 +250,8 @@ class LocalModel(Outline):
         """Log-probs, entropy and heads of every completion token, in one packed pass. Differentiable where enabled.
 
         Where the batch has ``kept_ids``, a token's distribution is the one over its kept ids, whichever model this is: a
-        reference that sees the batch is truncated to the policy's sets, so that ratios and KLs compare like with like.
+        reference that sees the batch is truncated to the policy's sets, so that ratios and KLs compare like with like. The
+        same goes for ``suppressed`` ids, which no distribution is over.
         ``noisy`` adds the engine's noise to the embeddings.
         """
         packed = attention.Packed.rows_of(batch, apart=noisy)
@@ -270,7 +271,7 @@ class LocalModel(Outline):
             ids = packed.flat(batch.extra("ids")).to(self.device)
             at_ids = rows(logprobs_at(states, self.head_weight, ids, batch.temperature))
         if needs.divergence is not None:
-            found = compare(self, self.teacher, states, packed, needs.divergence, batch.temperature)
+            found = compare(self, self.teacher, states, packed, needs.divergence, batch.temperature, batch.suppressed)
             divergence = rows(found)
         heads = {name: self._read(name, hidden, states, packed, batch) for name in self.heads}
         return Outputs(rows(logprobs), rows(entropy), heads, at_ids, divergence)
@@ -283,12 +284,17 @@ class LocalModel(Outline):
                 "distillation compares whole distributions, but these rows are trained under a truncated one: "
                 "sample with truncation=full"
             )
+        if batch.suppressed and needs.at_ids:
+            raise InputError(
+                "what was stored of the teacher is over all tokens, but these rows are trained without some: sample without "
+                "suppress, or let the teacher read along"
+            )
         if not needs.logprobs:
             nothing = states.new_full((len(states),), torch.nan, dtype=torch.float32)
             return nothing, nothing
         targets = packed.flat(batch.tokens).to(self.device)
         kept = None if kept is None else packed.flat(kept).to(self.device)
-        return token_logprobs(states, self.head_weight, targets, batch.temperature, kept)
+        return token_logprobs(states, self.head_weight, targets, batch.temperature, kept, batch.suppressed)
 
     def _read(self, name: str, hidden: Tensor, states: Tensor, packed: attention.Packed, batch: Batch) -> Tensor:
         """What a head says in front of every token, behind every token, or behind the last one."""

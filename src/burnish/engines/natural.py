@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from burnish.core import trust_region
+from burnish.core.logprobs import OUTSIDE
 from burnish.core.trust_region import TrustRegion
 from burnish.data.batching import micro_batches
 from burnish.engines import attention
@@ -155,10 +156,13 @@ class Region:
         return total
 
     def _logits(self, piece: _Piece) -> Tensor:
-        """[N, V] in float64, divided by the temperature."""
+        """[N, V] in float64, divided by the temperature; of suppressed ids so low that they have no chance."""
         hidden = self.model.hidden(piece.packed.tokens[None], piece.packed.positions[None], piece.packed)[0]
         logits = hidden.index_select(0, piece.places) @ self.model.head_weight.T
-        return logits.to(torch.float64) / piece.batch.temperature
+        scaled = logits.to(torch.float64) / piece.batch.temperature
+        return scaled.index_fill(
+            1, torch.tensor(piece.batch.suppressed, device=scaled.device, dtype=torch.long), OUTSIDE
+        )
 
     def _at(self, params: Mapping[str, Tensor], call: Callable[[_Piece], Tensor], piece: _Piece) -> Tensor:
         """``call(piece)`` as if the network had these parameters; tied weights follow each other."""

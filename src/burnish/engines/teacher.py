@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,9 +42,12 @@ def check_teacher(student: LocalModel, teacher: LocalModel) -> None:
 
 
 def compare(
-    student: LocalModel, teacher: LocalModel | None, states: Tensor, packed: Packed, beta: float, temperature: float
-) -> Tensor:
+    student: LocalModel, teacher: LocalModel | None, states: Tensor, packed: Packed, beta: float, temperature: float,
+    suppressed: Sequence[int] = (),
+) -> Tensor:  # fmt: skip
     """[N] the divergence at each of the student's hidden ``states`` [N, D]; the teacher reads the same tokens.
+
+    Both distributions are without the ``suppressed`` ids.
 
     Raises InputError without a teacher, and for rows that are longer than its context.
     """
@@ -55,7 +59,7 @@ def compare(
         hidden = teacher.hidden(packed.tokens[None], packed.positions[None], packed)[0]
         known = hidden.index_select(0, packed.predictors.to(teacher.device))
         head = teacher.head_weight[: len(student.head_weight)]
-    return divergence(states, student.head_weight, known, head, beta, temperature)
+    return divergence(states, student.head_weight, known, head, beta, temperature, suppressed)
 
 
 @torch.no_grad()

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple, Protocol
 from rich.table import Table
 from rich.text import Text
 
-from burnish.core.intervals import correlation
+from burnish.core.intervals import correlation, interval
 from burnish.core.ranking import SCORE
 from burnish.data.transforms import characters
 from burnish.data.units import encode
 from burnish.errors import InputError
-from burnish.loops.evaluate import interval
 from burnish.loops.reward_model import RewardModel, loaded
 from burnish.stage import Stage
 from burnish.types import Comparison

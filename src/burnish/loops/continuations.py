@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from burnish.core import keys
 from burnish.data.chat import Chat
+from burnish.engines.controls import forced
 from burnish.errors import InputError
 from burnish.types import Completion, Request, Sampler, Sampling
 
@@ -33,28 +33,12 @@ def continuations(
     if longest >= sampling.max_tokens:
         raise InputError(f"{longest} tokens have been written and the limit is {sampling.max_tokens}: raise max_tokens")
     requests = [
-        Request(
-            prefix.prompt + prefix.begun, keys.derive(*prefix.key, i),
-            replace(sampling, max_tokens=sampling.max_tokens - len(prefix.begun)),
-        )
+        Request(prefix.prompt, keys.derive(*prefix.key, i), sampling, forced(chat, prefix.begun))
         for prefix in prefixes
         for i in range(samples)
-    ]  # fmt: skip
-    found = sorted(sampler.sample(requests), key=lambda c: c.index)
-    whole = [
-        _joined(chat, prefixes[number // samples].begun, continuation, sampling.stop)
-        for number, continuation in enumerate(found)
     ]
-    return [whole[start : start + samples] for start in range(0, len(whole), samples)]
-
-
-def _joined(chat: Chat, begun: tuple[int, ...], continuation: Completion, stop: Sequence[str]) -> Completion:
-    """The whole completion. A stop string may begin before the continuation, where the sampler did not look for it."""
-    tokens = begun + continuation.tokens
-    for end in range(len(begun) + 1, len(tokens) + 1) if stop else ():
-        if any(s in chat.decode(tokens[:end]) for s in stop):
-            return completed(chat, tokens[:end], "stop")
-    return completed(chat, tokens, continuation.finish)
+    found = sorted(sampler.sample(requests), key=lambda c: c.index)
+    return [found[start : start + samples] for start in range(0, len(found), samples)]
 
 
 def completed(chat: Chat, tokens: tuple[int, ...], finish: str) -> Completion:

@@ -162,7 +162,7 @@ def compare(
     asked = [b.chat.encode_prompt(prompt) for prompt in prompts]
     ours = generate(LocalSampler(a), asked, sampling, key)
     theirs = generate(LocalSampler(b), asked, sampling, key)
-    rows = [(Row(p, reply.tokens, (True,) * len(reply.tokens)),) for p, reply in zip(asked, theirs, strict=True)]
+    rows = [(Row(p, reply.tokens, reply.chosen),) for p, reply in zip(asked, theirs, strict=True)]
     found = shifts(a, b, units.collate(rows))
     return [
         _compared(b.chat, str(prompt[-1]["content"]), mine, reply, found.row(i, len(reply.tokens)))

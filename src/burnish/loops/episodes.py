@@ -6,7 +6,8 @@ as long as the chat template only appends; where it rewrites what was there, the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -15,6 +16,7 @@ import numpy as np
 from burnish.core import keys
 from burnish.data.chat import Chat
 from burnish.errors import InputError
+from burnish.loops.failures import Broken, Failure
 from burnish.types import (
     Completion,
     Env,
@@ -44,9 +46,20 @@ def has_turns(task: Task) -> TypeGuard[EnvTask]:
     return True
 
 
-def environments(task: EnvTask, example: Example, count: int) -> Sequence[Env]:
-    """One env for each of ``count`` episodes to train on. The players of a game meet: their envs are linked."""
-    return task.seats(example, count) if isinstance(task, Game) else [task.env(example) for _ in range(count)]
+def environments(task: EnvTask, example: Example, count: int, *, meet: bool = True) -> Sequence[Env]:
+    """One env for each of ``count`` episodes. Where the players of a game ``meet``, their envs are linked, to train on.
+
+    Envs that cannot be made fail when their episode begins, as they may fail later. But an InputError, of a setting that
+    cannot work or of a package that is missing, is raised at once: there would be nothing else.
+    """
+    try:
+        if meet and isinstance(task, Game):
+            return task.seats(example, count)
+        return [task.env(example) for _ in range(count)]
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever else the code of a task raises costs its episodes, not the run
+        return [Broken(error)] * count
 
 
 def checked(reward: Reward, completion: Completion) -> Reward:
@@ -60,6 +73,10 @@ def checked(reward: Reward, completion: Completion) -> Reward:
         if not -1 <= position <= last:
             raise InputError(f"reward part '{part}' is at token {position}, but the completion has {last + 1} tokens")
     return tuple(RewardPart(last if p == -1 else p, float(v), part) for p, v, part in reward)
+
+
+FAILED = "failed"
+"""The finish of an episode whose environment has failed."""
 
 
 @dataclass(frozen=True)
@@ -79,43 +96,55 @@ class Opening:
 
 @dataclass(frozen=True)
 class Episode:
-    """A played episode: its rows, and everything that was said after the opening messages."""
+    """A played episode: its rows, and everything that was said after the opening messages.
+
+    Where its environment has failed it has no rows, and ``failure`` says why.
+    """
 
     rollouts: tuple[Rollout, ...]
     messages: tuple[Message, ...]
+    failure: Failure | None = None
 
     @property
     def completion(self) -> Completion:
-        """The episode as one completion: all sampled tokens, all messages, and why it ended."""
+        """The episode as one completion: all sampled tokens, all messages, and why it ended.
+
+        Where the environment has failed it is the one of a policy that says nothing, with finish "failed".
+        """
+        if self.failure:
+            return Completion((), "", ({"role": "assistant", "content": ""},), FAILED)
         tokens = tuple(t for r in self.rollouts for t, own in zip(r.tokens, r.mask, strict=True) if own)
         text = " ".join(message["content"] for message in self.messages)
         return Completion(tokens, text, self.messages, self.rollouts[-1].finish)
 
 
 def play(
-    sampler: Sampler, chat: Chat, openings: Sequence[Opening], *, max_turns: int, version: int = 0
+    sampler: Sampler, chat: Chat, openings: Sequence[Opening], *, max_turns: int, version: int = 0, spare: bool = False
 ) -> list[Episode]:
     """Play every episode to its end: the environment says so, ``max_turns`` are over, or the context is full.
 
     An episode does not depend on what is played beside it, unless its env is linked to another's. The last row of an episode
     finishes with "eos" where the environment ended it and with "length" where it was cut; rows before it with "stop".
+
+    An exception of an environment, or an answer of it that cannot be used, goes out to the caller. With ``spare`` it ends
+    its own episode only, which then has a ``failure`` and no rows.
     """
     if max_turns < 1:
         raise InputError(f"max_turns is {max_turns}: an episode has at least one turn")
-    played = [_Playing.begin(chat, opening, version) for opening in openings]
-    live = played
+    played = [_Playing.begin(chat, opening, version, spare) for opening in openings]
+    live = [playing for playing in played if not playing.over]
     for turn in range(max_turns):
         requests = [Request(p.known, keys.derive(*p.opening.names, turn), p.opening.sampling) for p in live]
         completions = sorted(sampler.sample(requests), key=lambda c: c.index)
         for playing, completion in zip(live, completions, strict=True):
-            if isinstance(playing.opening.env, Hearing):
-                playing.opening.env.hear(completion)
+            playing.listen(completion, turn)
         for playing, completion in zip(live, completions, strict=True):
-            playing.hear(chat, completion, sampler.context, last=turn + 1 == max_turns)
+            if not playing.over:
+                playing.hear(chat, completion, sampler.context, turn, last=turn + 1 == max_turns)
         live = [playing for playing in live if not playing.over]
         if not live:
             break
-    return [Episode(tuple(p.rows), p.messages[p.opened :]) for p in played]
+    return [Episode(() if p.failure else tuple(p.rows), p.messages[p.opened :], p.failure) for p in played]
 
 
 @dataclass
@@ -135,30 +164,59 @@ class _Playing:
     kept_ids: list[tuple[int, ...]] = field(default_factory=list)
     rewards: list[RewardPart] = field(default_factory=list)
     over: bool = False
+    spare: bool = False
+    failure: Failure | None = None
 
     @staticmethod
-    def begin(chat: Chat, opening: Opening, version: int) -> _Playing:
-        messages = tuple(opening.env.reset(keys.derive(*opening.names, "env")))
-        return _Playing(opening, version, messages, len(messages), chat.encode_prompt(messages))
+    def begin(chat: Chat, opening: Opening, version: int, spare: bool) -> _Playing:
+        playing = _Playing(opening, version, (), 0, (), spare=spare)
+        with playing._spared(-1):
+            messages = tuple(opening.env.reset(keys.derive(*opening.names, "env")))
+            playing.messages, playing.opened = messages, len(messages)
+        if not playing.failure:
+            playing.prompt = chat.encode_prompt(playing.messages)
+        return playing
+
+    @contextmanager
+    def _spared(self, turn: int) -> Iterator[None]:
+        """Whatever the environment raises in the body ends the episode, and no other, where episodes are spared."""
+        try:
+            yield
+        except Exception as error:
+            if not self.spare:
+                raise
+            self.failure, self.over = Failure.of(error, turn), True
 
     @property
     def known(self) -> tuple[int, ...]:
         """The tokens of the row so far: what the next turn is sampled after."""
         return (*self.prompt, *self.tokens)
 
-    def hear(self, chat: Chat, reply: Completion, context: int, *, last: bool) -> None:
+    def listen(self, reply: Completion, turn: int) -> None:
+        """Let an env that hears whole replies have this one."""
+        if isinstance(self.opening.env, Hearing):
+            with self._spared(turn):
+                self.opening.env.hear(reply)
+
+    def hear(self, chat: Chat, reply: Completion, context: int, turn: int, *, last: bool) -> None:
         """Take the policy's turn and the environment's answer to it."""
         asked, prompt = self.messages, self.known
-        answer, reward, done, _ = self.opening.env.step(reply.text)
+        with self._spared(turn):
+            answer, reward, done, _ = self.opening.env.step(reply.text)
+            reward = checked(reward, reply)
+            if not (answer or done or last):
+                raise InputError(
+                    f"the environment says nothing after {reply.text[:200]!r}, but the episode is not over"
+                )
+        if self.failure:
+            return
         start = len(self.tokens)
-        self.rewards += [part._replace(position=start + part.position) for part in checked(reward, reply)]
-        self._append(reply.tokens, True, reply.logprobs, reply.kept, reply.kept_ids)
+        self.rewards += [part._replace(position=start + part.position) for part in reward]
+        self._append(reply.tokens, reply.chosen, reply.logprobs, reply.kept, reply.kept_ids)
         self.messages = (*asked, *reply.messages, *answer)
         if done or last:
             self._end("eos" if done else "length")
             return
-        if not answer:
-            raise InputError(f"the environment says nothing after {reply.text[:200]!r}, but the episode is not over")
         self._go_on(chat.encode_next(asked, prompt, reply.tokens, self.messages), context)
 
     def _go_on(self, longer: tuple[int, ...], context: int) -> None:
@@ -168,7 +226,7 @@ class _Playing:
             self._end("length")
         elif longer[: len(known)] == known:
             new = longer[len(known) :]
-            self._append(new, False, (0.0,) * len(new), (1.0,) * len(new), ())
+            self._append(new, (False,) * len(new), (0.0,) * len(new), (1.0,) * len(new), ())
         else:
             self.rows.append(self._row("stop"))
             self.prompt = longer
@@ -176,11 +234,11 @@ class _Playing:
             self.kept, self.kept_ids = [], []
 
     def _append(
-        self, tokens: Sequence[int], sampled: bool, logprobs: Sequence[float], kept: Sequence[float],
+        self, tokens: Sequence[int], mask: Sequence[bool], logprobs: Sequence[float], kept: Sequence[float],
         kept_ids: Sequence[tuple[int, ...]],
     ) -> None:  # fmt: skip
         self.tokens += tokens
-        self.mask += [sampled] * len(tokens)
+        self.mask += mask
         self.logprobs += logprobs
         self.kept += kept
         self.kept_ids += kept_ids or [()] * len(tokens)

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from rich.table import Table
 
-from burnish.core.intervals import wilson
+from burnish.core.intervals import interval, paired, ratio, wilson
 from burnish.core.preference import Preference
 from burnish.data.units import Unit, encode
 from burnish.engines.local import LocalModel
 from burnish.errors import InputError
 from burnish.loops import calibrate
-from burnish.loops.evaluate import interval, paired
 from burnish.loops.fit import FitConfig
 from burnish.loops.fixed import Fixed
 from burnish.run import Run
@@ -142,13 +141,13 @@ def _dot(weights: Sequence[float], values: Sequence[float]) -> float:
 
 
 def _change(before: Sequence[float], after: Sequence[float]) -> dict[str, dict[str, float]]:
-    return {"before": _mean(before), "after": _mean(after), "paired": paired(before, after)}
+    return {"before": _mean(before), "after": _mean(after), "paired": paired(before, after, shares=False)}
 
 
 def _mean(values: Sequence[float]) -> dict[str, float]:
     """{mean, low, high, n} of numbers that are no proportions: the normal approximation's interval."""
-    found = paired([0.0] * len(values), values)
-    return {"mean": found["difference"], "low": found["low"], "high": found["high"], "n": found["n"]}
+    mean, low, high = ratio(values, [1.0] * len(values))
+    return {"mean": mean, "low": low, "high": high, "n": len(values)}
 
 
 # --- shown -------------------------------------------------------------------------------------------

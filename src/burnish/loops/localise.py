@@ -12,12 +12,11 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-from burnish.core.intervals import Z95
+from burnish.core.intervals import Z95, interval
 from burnish.core.process import Reduce, first_wrong, lowest, mean, product
 from burnish.data.steps import ANSWER
 from burnish.errors import InputError
 from burnish.loops.calibrate import Comparisons
-from burnish.loops.evaluate import interval
 from burnish.loops.reward_model import ProcessReward, RewardModel
 from burnish.rewards.accuracy import strict
 from burnish.stage import Stage

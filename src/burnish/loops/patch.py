@@ -17,20 +17,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
 from burnish import files
-from burnish.core import keys
-from burnish.engines.decode import LocalSampler
-from burnish.engines.local import Engine, LocalModel
+from burnish.engines.local import Engine
 from burnish.errors import InputError
-from burnish.loops.evaluate import distinct
+from burnish.loops.curate.base import Draw, draw
 from burnish.rewards.base import RewardFunction
 from burnish.stage import Stage
-from burnish.types import Answer, Comparison, Completion, Example, Request, Sampling, Task
+from burnish.types import Answer, Comparison, Completion, Example, Sampling, Task
 
 
 class Seen(NamedTuple):
@@ -112,13 +110,13 @@ def patch(
 
     Raises InputError where the rule tells no two completions apart: there is nothing to learn from those.
     """
-    examples = distinct(task, min(cfg.prompts, len(task)))
-    drawn = [_drawn(stage, Path(model), examples, cfg, who) for who, model in (("late", late), ("early", early))]
-    found = [Seen(*row) for row in zip(examples, *drawn, strict=True)]
+    asked = Draw(cfg.prompts, cfg.samples, cfg.sampling, cfg.engine)
+    drawn = [draw(stage, model, task, asked, who) for who, model in (("late", late), ("early", early))]
+    found = [Seen(new.example, new.completions, old.completions) for new, old in zip(*drawn, strict=True)]
     pairs = contrasts(proxy, gold, found, labels=cfg.labels, pairs=cfg.pairs)
     if not pairs:
         raise InputError(
-            f"the rule gives the completions of each of {len(examples)} prompts one value, so that none is better than "
+            f"the rule gives the completions of each of {len(found)} prompts one value, so that none is better than "
             "another: take more of them (samples, labels), other prompts, or policies that differ"
         )
     wrong = sum(float(pair.meta["mistake"]) >= 0 for pair in pairs)
@@ -126,20 +124,6 @@ def patch(
     path = stage.directory / "pairs.jsonl"
     files.write_text(path, "".join(json.dumps(_record(pair)) + "\n" for pair in pairs))
     return path
-
-
-def _drawn(
-    stage: Stage, model: Path, examples: Sequence[Example], cfg: PatchConfig, who: str
-) -> list[list[Completion]]:
-    engine = replace(stage.decide("engine", cfg.engine.resolved), adapter=None)
-    policy = LocalModel(model, engine)
-    requests = [
-        Request(policy.chat.encode_prompt(e.messages), keys.derive(stage.seed, who, i, j), cfg.sampling)
-        for i, e in enumerate(examples)
-        for j in range(cfg.samples)
-    ]
-    done = sorted(LocalSampler(policy).sample(requests), key=lambda c: c.index)
-    return [done[i : i + cfg.samples] for i in range(0, len(done), cfg.samples)]
 
 
 def _record(pair: Comparison) -> dict[str, object]:

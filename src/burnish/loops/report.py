@@ -15,7 +15,7 @@ from rich.text import Text
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import LocalModel
 from burnish.errors import InputError
-from burnish.loops.evaluate import paired
+from burnish.loops.evaluation.tables import behaviour_table, compared, scores_table
 from burnish.loops.plan import MemoryPlan, describe_model, peak_memory_gb
 from burnish.loops.rollouts import Group, draw_groups
 from burnish.rewards.base import RewardFunction
@@ -70,7 +70,7 @@ def memory_check(stage: Stage, predicted: MemoryPlan) -> None:
 
 
 def save_and_leave(stage: Stage, saved: Mapping[str, Checkpointable], step: int, loop: dict[str, Any]) -> None:
-    """The checkpoint of an interrupted run: the state after its last complete step, without the unfinished one.
+    """The checkpoint of a run that stops early: the state after its last complete step, without the unfinished one.
 
     Says how long the wait will be where it is more than a few seconds.
     """
@@ -83,19 +83,12 @@ def save_and_leave(stage: Stage, saved: Mapping[str, Checkpointable], step: int,
 
 
 def learned(run: Run, model: Artifact, before: dict[str, Any], after: dict[str, Any], *, stage: str) -> None:
-    """The end of a run: accuracy before and after on the same items, the reward curve, three prompts, what to do next."""
-    found = {name: value for name, value in after["summary"].items() if isinstance(value, dict)}
-    table = Table(box=None, padding=(0, 2), title=f"\nheld out, n = {after['summary']['n']}", title_justify="left")
-    for column in ("", "before", "after", "difference on the same items"):
-        table.add_column(column)
-    for name, value in found.items():
-        change = paired(_scores(before, name), _scores(after, name))
-        table.add_row(
-            name, _interval(before["summary"][name]), _interval(value),
-            f"{change['difference']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]",
-        )  # fmt: skip
-        run.summary({stage: {name: {"before": before["summary"][name], "after": value, "paired": change}}})
-    run.view.say(table)
+    """The end of a run: scores before and after on the same items, how the model replies before and after, the reward
+    curve, three prompts, what to do next."""
+    found = compared(before["measures"], after["measures"])
+    run.summary({stage: found})
+    run.view.say(scores_table(found, f"\nheld out, n = {after['summary']['n']}"))
+    run.view.say(behaviour_table(found, "\nhow it replies"))
     run.view.say("\nreward, step by step  " + _sparkline(run.directory / stage / "metrics.jsonl"))
     for old, new in list(zip(before["items"], after["items"], strict=True))[:3]:
         run.view.say(Text(f"\n{old['prompt']}", style="bold"))
@@ -110,14 +103,6 @@ def say_next(run: Run, model: Artifact, prompt: str) -> None:
         f"\nThe run is in {os.path.relpath(run.directory)}; the model in {short} loads in transformers.\n"
         f'Talk to it:         burnish chat {short}\nAsk it once:        burnish sample {short} "{question}"'
     )
-
-
-def _scores(result: dict[str, Any], name: str) -> list[float]:
-    return [sum(s[name] for s in item["scores"]) / len(item["scores"]) for item in result["items"]]
-
-
-def _interval(value: dict[str, float]) -> str:
-    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 def _shown(item: dict[str, Any]) -> str:
@@ -143,7 +128,7 @@ def rehearse(
     started = time.perf_counter()
     groups = draw_groups(
         LocalSampler(model), model.chat, task, reward, draws=range(min(4, cfg.prompts)), size=cfg.group,
-        sampling=cfg.sampling, seed=stage.seed, version=0,
+        sampling=cfg.sampling, seed=stage.seed, version=0, order=cfg.order,
     )  # fmt: skip
     seconds = time.perf_counter() - started
     for group in groups:

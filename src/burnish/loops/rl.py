@@ -6,7 +6,7 @@ What it leaves out: lag (the sampler always has the newest weights); it joins as
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,10 +14,13 @@ from typing import Any
 
 from burnish.core import keys
 from burnish.core.advantages import State
+from burnish.core.algorithms import Algorithm
 from burnish.core.method import Method
+from burnish.core.orders import Order, Shuffled
 from burnish.data.batching import collate
 from burnish.data.units import Unit
 from burnish.engines import natural
+from burnish.engines.controls import suppressed
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import Schedule
@@ -25,10 +28,12 @@ from burnish.engines.reference import Reference
 from burnish.errors import InputError, TrainingHaltedError
 from burnish.loops import observe, report
 from burnish.loops.alarms import RewardAlarms
+from burnish.loops.drawing import Drawing, DrawState, Fresh, replayed
 from burnish.loops.evaluate import Measured, run_items, summarise
+from burnish.loops.failures import FailureLog
 from burnish.loops.fixed import Data, encode_all
 from burnish.loops.plan import MemoryPlan, rl_memory, rl_work
-from burnish.loops.rollouts import Group, draw_groups, read_groups, rollout_table, stamped
+from burnish.loops.rollouts import Group, Grouping, rollout_table
 from burnish.loops.update import CriticConfig, Models, Seen, Update
 from burnish.rewards.base import Composable, RewardFunction
 from burnish.rewards.record import recorded
@@ -46,6 +51,9 @@ class RLConfig:
     Every ``refresh_reference`` steps the reference becomes the policy of that moment (0: never). ``pretraining_batch`` rows
     of pretraining text go beside each update of an algorithm that mixes them in. ``replay`` names a folder of saved
     rollouts to train on instead of sampling.
+
+    ``order`` says which prompts are drawn. With ``partial`` completions grow by so many tokens at a time, and those that are
+    not finished when the groups of a step are there go on in the next step (0: all are sampled to their end).
     """
 
     steps: int = 30
@@ -53,6 +61,8 @@ class RLConfig:
     group: int = 8
     epochs: int = 1
     minibatches: int = 1
+    order: Order = field(default_factory=Shuffled)
+    partial: int = 0
     sampling: Sampling = field(default_factory=Sampling)
     schedule: Schedule = field(default_factory=lambda: Schedule(lr=1e-5, warmup=2))
     engine: Engine = field(default_factory=Engine)
@@ -71,6 +81,10 @@ class RLConfig:
             raise ValueError(f"{self.minibatches} minibatches of whole groups need as many prompts, not {self.prompts}")
         if min(self.steps, self.prompts, self.group, self.epochs, self.checkpoint_every, self.pretraining_batch) < 1:
             raise ValueError("steps, prompts, group, epochs, checkpoint_every and pretraining_batch are at least 1")
+        if self.partial < 0:
+            raise ValueError(
+                f"partial={self.partial}: the tokens that a completion grows by at a time, or 0 for all of them"
+            )
 
     def pretraining_steps(self, algo: Method) -> int:
         """The steps before the policy's first, in which only the critic learns."""
@@ -85,9 +99,14 @@ class LoopState:
     """All that the loop remembers beside weights and optimizer: saved as JSON, replaced and never mutated."""
 
     step: int
-    draws: int
+    drawing: DrawState
     algo: State
     skipped: int = 0
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> LoopState:
+        """What ``dataclasses.asdict`` and JSON have made of it."""
+        return cls(**{**record, "drawing": DrawState.read(record["drawing"])})
 
 
 def rl(
@@ -105,10 +124,11 @@ def rl(
     policy, total = models.policy, cfg.total_steps(algo)
     text = _text(policy, algo, pretraining)
     saved = stage.restore(models.saved)
-    state = LoopState(**saved["loop"]) if saved else LoopState(0, 0, algo.init())
+    state = LoopState.read(saved["loop"]) if saved else LoopState(0, DrawState(), algo.init())
     begun = state.step
     sampler = LocalSampler(policy)
     grade = reward or task.reward
+    drawing = _drawing(stage, models, sampler, task, grade, algo, cfg, state.step)
     memory = _announce(stage, models, algo, cfg, grade)
     if stage.dry_run:
         report.rehearse(stage, policy, task, grade, cfg, rewarded=not algo.needs_teacher)
@@ -120,16 +140,15 @@ def rl(
             numbers = _measure(sampler, policy, heldout, cfg, state.step)
             measured = time.perf_counter()
             with recorded() as said:
-                groups, draws = _fresh(stage, sampler, models, task, grade, algo, cfg, state)
+                fresh = _fresh(sampler, policy, drawing, cfg, state)
             rolled = time.perf_counter()
-            annotated = annotate(_collate(groups, cfg), algo, models, cfg)
+            annotated = annotate(_collate(fresh.groups, cfg, policy), algo, models, cfg)
             batch = algo.credit(annotated, state.algo)
             if first := state.step == begun:
                 report.first_example(stage, policy, batch)
             with ExitStack() as critical:
                 metrics, seen = Update(models, algo, cfg, state.step, stage, text).run(batch, critical)
-                drawn = draws - state.draws
-                state = _advance(state, draws, algo, annotated, metrics)
+                state = _advance(state, fresh.state, algo, annotated, metrics)
                 if cfg.refresh_reference and state.step % cfg.refresh_reference == 0 and models.reference:
                     models.reference.refresh(policy)
                 times = {
@@ -138,20 +157,21 @@ def rl(
                     "train": time.perf_counter() - rolled,
                 }
                 numbers |= {
-                    **means(add_metrics(metrics, observe.describe(groups, batch, algo), said)),
-                    **_remembered(state, algo, drawn, len(groups)),
+                    **means(add_metrics(metrics, observe.describe(fresh.groups, batch, algo, cfg.sampling), said)),
+                    **fresh.metrics,
+                    **_remembered(state),
                     **observe.speed(batch, int(batch.mask[seen.rows].sum()), times),
                 }
                 stage.log(state.step, numbers)
                 alarms.see(state.step, numbers)
                 trainer = {"logprobs": seen.logprobs, "entropy": seen.entropy}
-                stage.write_rollouts(state.step, rollout_table(state.step, groups, batch, trainer, policy.chat))
-                _halt_if_broken(stage, models, state, groups, seen)
+                stage.write_rollouts(state.step, rollout_table(state.step, fresh.groups, batch, trainer, policy.chat))
+                _halt_if_broken(stage, models, state, fresh.groups, seen)
                 if state.step % cfg.checkpoint_every == 0 or state.step == total:
                     stage.checkpoint(state.step, models.saved, {"loop": asdict(state)})
             if first:
                 report.step_time(stage, numbers["perf/time_step"], total - state.step)
-    except Interrupted:
+    except (Interrupted, TrainingHaltedError):
         models.discard_gradients()
         report.save_and_leave(stage, models.saved, state.step, asdict(state))
         raise
@@ -204,59 +224,56 @@ def _announce(stage: Stage, models: Models, algo: Method, cfg: RLConfig, reward:
     """Print the plan: prompts to rollouts to updates, what the reward has to say, the models, the memory."""
     memory = rl_memory(models.policy, cfg, algo, None if models.shared else models.critic)
     lines = rl_work(cfg, algo) | (plan(reward) if isinstance(reward, Composable) else {})
+    report.model_plan(stage, models.policy, memory, lines | _drawn(cfg, algo))
+    return memory
+
+
+def _drawn(cfg: RLConfig, algo: Method) -> dict[str, str]:
+    """What the plan says of how prompts and completions are drawn, where it is not the usual way."""
+    lines = {} if cfg.order == Shuffled() else {"order": str(cfg.order)}
+    if cfg.partial:
+        lines["partial"] = (
+            f"completions grow by {cfg.partial} tokens at a time; what is not finished waits for the next step"
+        )
+        if isinstance(algo, Algorithm) and algo.correction is None:
+            lines["partial"] += (
+                ". Its older tokens are trained on as if they were of the newest policy, but for algo.correction=TIS"
+            )
     if cfg.sampling.truncation == "full" and (cfg.sampling.top_k or cfg.sampling.top_p < 1):
         lines["beware"] = (
             "top_k and top_p sample from a truncated policy, which biases the gradient: train on that policy with "
             "sampling.truncation=kept, or leave them out"
         )
-    report.model_plan(stage, models.policy, memory, lines)
-    return memory
+    return lines
 
 
-def _fresh(
-    stage: Stage, sampler: LocalSampler, models: Models, task: Task, reward: RewardFunction, algo: Method,
-    cfg: RLConfig, state: LoopState,
-) -> tuple[list[Group], int]:  # fmt: skip
-    """The groups of the next step, sampled or replayed, and how many have been drawn with them.
+def _drawing(
+    stage: Stage, models: Models, sampler: LocalSampler, task: Task, reward: RewardFunction, algo: Method, cfg: RLConfig,
+    step: int,
+) -> Drawing:  # fmt: skip
+    """Where the groups come from. Raises InputError where the settings do not go together or with the task."""
+    grouping = Grouping(
+        sampler, models.policy.chat, task, reward, cfg.group, cfg.sampling, stage.seed, greedy=algo.needs_greedy,
+        rival=models.rival(algo),
+    )  # fmt: skip
+    return Drawing(grouping, cfg, algo.select, FailureLog(stage, step))
 
-    Groups that the algorithm's selection refuses are replaced by fresh ones. The state itself changes only when the step
-    is complete: an interrupted one draws the same groups again.
+
+def _fresh(sampler: LocalSampler, policy: LocalModel, drawing: Drawing, cfg: RLConfig, state: LoopState) -> Fresh:
+    """The groups of the next step, sampled with the newest weights or replayed.
+
+    The state itself changes only when the step is complete: an interrupted one draws the same groups again.
     """
     if cfg.replay:
-        return _replayed(cfg, state), state.draws
-    policy, kept, draws = models.policy, list[Group](), state.draws
+        return Fresh(replayed(cfg, state.step), state.drawing, {})
     sampler.load(policy.weights(), version=state.step)
-    while (missing := cfg.prompts - len(kept)) > 0:
-        if algo.select and draws - state.draws + missing > algo.select.cap * cfg.prompts:
-            stage.checkpoint(state.step, models.saved, {"loop": asdict(state)})
-            raise TrainingHaltedError(
-                f"step {state.step + 1}: of {draws - state.draws} groups only {len(kept)} were fit to train on, and "
-                f"{cfg.prompts} are needed ({algo.select}). The prompts are too easy or too hard for this policy: choose "
-                "others, a larger group, or a higher algo.select.cap."
-            )
-        groups = draw_groups(
-            sampler, policy.chat, task, reward, draws=range(draws, draws + missing), size=cfg.group,
-            sampling=cfg.sampling, seed=stage.seed, version=state.step, greedy=algo.needs_greedy, rival=models.rival(algo),
-        )  # fmt: skip
-        draws += missing
-        kept += [g for g in groups if algo.select is None or algo.select.keeps(g.scores)]
-    return kept, draws
+    return drawing.step(state.step, state.drawing)
 
 
-def _replayed(cfg: RLConfig, state: LoopState) -> list[Group]:
-    groups = stamped(read_groups(Path(cfg.replay), state.step + 1), state.step)
-    cut = cfg.sampling.truncation == "kept" and (cfg.sampling.top_k or cfg.sampling.top_p < 1)
-    if cut and not all(r.kept_ids for g in groups for r in g.rollouts if r.train):
-        raise InputError(
-            f"{cfg.replay} has rollouts without the ids that top_k and top_p kept: replay rollouts that were sampled with "
-            "sampling.truncation=kept, or train with truncation=full"
-        )
-    return groups
-
-
-def _collate(groups: Sequence[Group], cfg: RLConfig) -> Batch:
-    rollouts = [r for g in groups for r in g.rollouts]
-    return collate(rollouts, temperature=cfg.sampling.temperature, max_tokens=cfg.sampling.max_tokens)
+def _collate(groups: Sequence[Group], cfg: RLConfig, policy: LocalModel) -> Batch:
+    rollouts, how = [r for g in groups for r in g.rollouts], cfg.sampling
+    banned = suppressed(policy.chat, how)
+    return collate(rollouts, temperature=how.temperature, max_tokens=how.max_tokens, suppressed=banned)
 
 
 def annotate(batch: Batch, algo: Method, models: Models, cfg: RLConfig) -> Batch:
@@ -274,27 +291,39 @@ def annotate(batch: Batch, algo: Method, models: Models, cfg: RLConfig) -> Batch
     return batch
 
 
-def _advance(state: LoopState, draws: int, algo: Method, batch: Batch, metrics: Metrics) -> LoopState:
+def _advance(state: LoopState, drawing: DrawState, algo: Method, batch: Batch, metrics: Metrics) -> LoopState:
     broken = sum(metrics[name][0] for name in ("grad/skipped", "critic/grad/skipped") if name in metrics)
-    return LoopState(state.step + 1, draws, dict(algo.update(state.algo, batch)), state.skipped + 1 if broken else 0)
+    return LoopState(state.step + 1, drawing, dict(algo.update(state.algo, batch)), state.skipped + 1 if broken else 0)
 
 
-def _remembered(state: LoopState, algo: Method, drawn: int, groups: int) -> dict[str, float]:
-    """What the algorithm's state and selection have to report."""
-    found = {"kl/coef": state.algo["kl_coef"]} if "kl_coef" in state.algo else {}
-    return found | ({"select/drawn": drawn / groups} if algo.select else {})
+def _remembered(state: LoopState) -> dict[str, float]:
+    """What the algorithm's state has to report."""
+    return {"kl/coef": state.algo["kl_coef"]} if "kl_coef" in state.algo else {}
 
 
 def _measure(
     sampler: LocalSampler, policy: LocalModel, heldout: Measured | None, cfg: RLConfig, step: int
 ) -> dict[str, float]:
-    """Held-out scores of the policy that is about to sample, when they are due: they stand beside its rewards."""
+    """Held-out scores of the policy that is about to sample, when they are due: they stand beside its rewards.
+
+    All together, and by the domain of the prompts where these have one.
+    """
     if heldout is None or not cfg.eval_every or step % cfg.eval_every:
         return {}
     key = keys.derive("evaluate")
     items = run_items(sampler, policy.chat, heldout, n=cfg.eval_items, samples=1, sampling=cfg.sampling, key=key)
-    found: dict[str, Any] = summarise(items)
-    return {f"eval/{name}": value["mean"] for name, value in found.items() if isinstance(value, dict)}
+    apart = observe.by_domain([(item.example, item) for item in items])
+    found: dict[str, Any] = {"eval": summarise(items)}
+    found |= {f"eval/{domain}": summarise(own) for domain, own in apart.items()}
+    scores = {
+        f"{where}/{name}": value["mean"]
+        for where, summary in found.items()
+        for name, value in summary.items()
+        if isinstance(value, dict)
+    }
+    if "env/failed_frac" in found["eval"]:
+        scores["eval/failed_frac"] = found["eval"]["env/failed_frac"]
+    return scores
 
 
 def _halt_if_broken(stage: Stage, models: Models, state: LoopState, groups: Sequence[Group], seen: Seen) -> None:
@@ -304,7 +333,6 @@ def _halt_if_broken(stage: Stage, models: Models, state: LoopState, groups: Sequ
     where = observe.broken(models.policy, groups, seen)
     stage.view.say(f"step {state.step}: the gradient is not finite; the update was skipped. {where}")
     if state.skipped >= 3:
-        stage.checkpoint(state.step, models.saved, {"loop": asdict(state)})
         raise TrainingHaltedError(
             f"the gradient was not finite three times in a row (last at step {state.step}; {where}). Weights are as they "
             "were before. Lower the learning rate (schedule.lr), or train in float32 (engine.dtype=float32)."

@@ -119,9 +119,7 @@ def rate(stage: Stage, model: Path, task: Measured, *, cfg: Rollouts) -> Path:
     ]
     stage.view.say(f"{stage.name}: {len(requests)} solutions, then {cfg.samples} continuations of each of their steps")
     done = sorted(sampler.sample(requests), key=lambda c: c.index)
-    found = [
-        (e, split_steps(c.text, cfg.separator)) for e, c in zip(examples, done, strict=True) if c.finish != "length"
-    ]
+    found = [(e, split_steps(c.text, cfg.separator)) for e, c in zip(examples, done, strict=True) if not c.cut]
     solutions = [Solution(example, steps) for example, steps in found if steps]
     grading, key = Grading(task, task.reward, cfg.sampling), keys.derive(stage.seed, "rollouts")
     rated = label_steps(sampler, chat, grading, solutions, samples=cfg.samples, key=key, label=cfg.label)

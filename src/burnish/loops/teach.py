@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +20,23 @@ from burnish.data.chat import Chat
 from burnish.data.datasets import Dataset
 from burnish.data.stored import tensors
 from burnish.data.units import Row, TopTokens, Unit
+from burnish.engines.controls import suppressed
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.teacher import check_teacher, top_k
 from burnish.errors import InputError
+from burnish.loops.curate.base import REHEARSED, Draw, complete, ends
 from burnish.loops.evaluate import distinct
 from burnish.loops.fixed import encode_all
 from burnish.stage import Stage
 from burnish.types import Completion, Example, Needs, Request, Sampling, Task
 
-REHEARSED = 4
-"""Prompts that a dry run asks the teacher."""
-
 
 @dataclass(frozen=True)
-class Lesson:
-    """``samples`` completions of the teacher to each of the first ``n`` different prompts (0: all of them)."""
+class Lesson(Draw):
+    """What a teacher is asked for: one text to each prompt, if nothing else is said."""
 
-    n: int = 0
     samples: int = 1
-    sampling: Sampling = field(default_factory=Sampling)
-    engine: Engine = field(default_factory=Engine)
-
-    def __post_init__(self) -> None:
-        if self.samples < 1 or self.n < 0:
-            raise ValueError(f"n={self.n}, samples={self.samples}: a teacher writes one text at least")
 
 
 def write(stage: Stage, teacher: Path, prompts: Task, *, cfg: Lesson) -> Path:
@@ -53,12 +45,10 @@ def write(stage: Stage, teacher: Path, prompts: Task, *, cfg: Lesson) -> Path:
     What was cut off at its limit is left out: its end is none. A dry run asks for a few and prints them. Raises InputError
     where nothing else is there.
     """
-    model = LocalModel(Path(teacher), _held(stage, cfg.engine))
     asked = distinct(prompts, min(REHEARSED if stage.dry_run else cfg.n or len(prompts), len(prompts)))
-    examples = [example for example in asked for _ in range(cfg.samples)]
-    stage.view.say(f"{stage.name}: the teacher writes {len(examples)} texts")
-    done = _sampled(model, examples, cfg.sampling, stage.seed)
-    whole = [(e, c) for e, c in zip(examples, done, strict=True) if c.finish != "length" and c.text.strip()]
+    stage.view.say(f"{stage.name}: the teacher writes {len(asked) * cfg.samples} texts")
+    done = [(each.example, c) for each in complete(stage, teacher, asked, cfg) for c in each.completions]
+    whole = [(example, c) for example, c in done if ends(c)]
     if not whole:
         raise InputError(
             f"none of the teacher's {len(done)} texts ends within {cfg.sampling.max_tokens} tokens: raise "
@@ -142,7 +132,7 @@ def apart(stage: Stage, student: Path, teacher: Path, prompts: Task, texts: Data
         policy.learn_from(LocalModel(Path(teacher), engine))
         examples = distinct(prompts, cfg.n)
         done = _sampled(policy, examples, cfg.sampling, keys.derive("evaluate"))
-        found |= _divergence(policy, examples, done, cfg.sampling.temperature)
+        found |= _divergence(policy, examples, done, cfg.sampling)
         found["shown"] = [(e.messages[-1]["content"], c.text) for e, c in zip(examples[:3], done, strict=False)]
     return found
 
@@ -154,13 +144,13 @@ def _likelihood(policy: LocalModel, rows: Sequence[Unit]) -> dict[str, list[floa
 
 
 def _divergence(
-    policy: LocalModel, examples: Sequence[Example], done: Sequence[Completion], temperature: float
+    policy: LocalModel, examples: Sequence[Example], done: Sequence[Completion], sampling: Sampling
 ) -> dict[str, list[float]]:
     rows: list[Unit] = [
-        (Row(policy.chat.encode_prompt(e.messages), c.tokens, (True,) * len(c.tokens)),)
-        for e, c in zip(examples, done, strict=True)
+        (Row(policy.chat.encode_prompt(e.messages), c.tokens, c.chosen),) for e, c in zip(examples, done, strict=True)
     ]
-    batch = replace(units.collate(rows), temperature=temperature)
+    banned = suppressed(policy.chat, sampling)
+    batch = replace(units.collate(rows), temperature=sampling.temperature, suppressed=banned)
     divergence = policy.forward(batch, Needs(logprobs=False, divergence=1.0)).divergence
     assert divergence is not None
     sums = torch.where(batch.mask, divergence.double(), 0.0).sum(1)

@@ -65,6 +65,7 @@ def get(name: str) -> Recipe:
         reward_models,
         scores,
     )
+    from burnish.loops.evaluation import retention
     from burnish.tasks import catalog as tasks
     from burnish.tasks.checks import Generated, Split
     from burnish.tasks.environments import Environment
@@ -79,6 +80,7 @@ def get(name: str) -> Recipe:
     config.named(Split, tasks.get, tasks.CLASSES)
     config.named(Generated, tasks.single, tasks.CLASSES)
     config.named(Environment, tasks.environment, tasks.ENV_CLASSES)
+    config.named(retention.Retention, retention.by_name)
     config.functions(aggregate.Aggregate, "aggregate", aggregate)
     config.functions(kl.Estimator, "estimator", kl)
     config.functions(kl.Anchor, "anchor", kl)

@@ -32,6 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 from burnish.core.distil import TOP_K
+from burnish.core.intervals import paired
 from burnish.core.losses import NLL
 from burnish.core.online import GKD, OnPolicyDistillation
 from burnish.data.chat import Chat
@@ -43,7 +44,7 @@ from burnish.engines.optim import Schedule
 from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
-from burnish.loops.evaluate import EvalConfig, Measured, evaluate, paired
+from burnish.loops.evaluate import EvalConfig, Measured, evaluate
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.fixed import Data
 from burnish.loops.rl import RLConfig, rl

@@ -14,6 +14,8 @@ once and kept on disk. ``fit.refresh_reference`` moves it after the policy every
 held-out prompt is trained on. Before and after, the held-out comparisons say how often the better answer is preferred by the
 implicit reward, by what margin, what became of the log-probs of chosen and rejected answers, and what length has to do with it.
 
+``retention=true`` measures general questions and tasks before and after, to see what was forgotten (docs/evaluation.md).
+
 - ``tiny`` trains all of ``nano`` for a few steps: it shows that a file works, not that a model learns.
 - ``laptop`` adapts SmolLM2-135M-Instruct with LoRA, in one pass over the data.
 - ``paper`` trains all weights with the published settings: beta .1, batches of 64, learning rate 1e-6 after 150 steps of linear
@@ -40,6 +42,7 @@ from burnish.engines.optim import RMSprop, Schedule
 from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import implicit, report
+from burnish.loops.evaluation.retention import Retention, Watch
 from burnish.loops.fit import FitConfig, fit
 from burnish.recipes.generic import context_length, kind_for
 from burnish.run import Artifact, Run
@@ -58,6 +61,7 @@ class Dpo:
     loss: Preference = DPO
     reference: str = ""
     heldout: int | str | None = None
+    retention: Retention | bool | None = None
 
 
 def main(run: Run, s: Dpo) -> Artifact:
@@ -77,6 +81,7 @@ def train(run: Run, s: Dpo, recipe: str) -> Artifact:
     for part in (training, heldout):
         if part is not None:
             check(part, base, s)
+    watch = Watch.begin(run, base, s.retention, s.fit.engine)
     if heldout is not None:
         against = (reference or base) if s.loss.needs.reference else None
         before = run.stage(implicit.measure, "0-before", base, heldout, loss=s.loss, cfg=s.fit, reference=against)
@@ -87,6 +92,7 @@ def train(run: Run, s: Dpo, recipe: str) -> Artifact:
     if heldout is not None:
         after = run.stage(implicit.measure, "2-after", tuned, heldout, loss=s.loss, cfg=s.fit, reference=against)
         implicit.learned(run, before, after, stage=f"1-{recipe}")
+    watch.after(f"1-{recipe}", tuned)
     report.say_next(run, tuned, prompt_of(training[0])[-1]["content"])
     return tuned
 

@@ -8,13 +8,17 @@
 reward function by name: ``score(completion, answer, **columns)`` gives a number or a dict of named parts. ``reward`` may also
 combine rewards of ``burnish list``: ``reward="accuracy + 0.2*format"``. Without it, the reply has to give the column
 ``answer`` exactly. ``reward_model``, a directory that the recipe ``reward-model`` made, takes the place of ``reward``.
-``task`` takes the place of the file; a reward then replaces the task's own. ``algo`` is any algorithm of ``burnish list``, by
+``task`` takes the place of the file, by name or as a class of your own, ``task=my_task.py:Name``; a reward then replaces the
+task's own. ``algo`` is any algorithm of ``burnish list``, by
 name. ``env`` makes a conversation of the task or the file: an environment of ``burnish list``, or a class of your own,
 ``env=my_env.py:MyEnv``. Its episodes are graded as single replies would be.
 
 ``heldout`` is a file of the same form, or the number of rows to keep apart; by default that is a tenth, at most 200
 rows. Up to ``eval_n`` held-out prompts are measured before and after, with the sampling settings of training. A named
 task has held-out splits of its own.
+
+``retention=true`` measures general questions and tasks before and after, to see what was forgotten; ``retention=questions,sum``
+chooses among them, ``retention.data=FILE`` adds your own (docs/evaluation.md).
 
 - ``tiny`` runs the loop on ``nano`` for a few steps: it shows that data and reward work, not that a model learns.
 - ``laptop`` adapts the last layers of SmolLM2-135M-Instruct with LoRA.
@@ -42,6 +46,7 @@ from burnish.loops import report
 from burnish.loops.commentate import Grading
 from burnish.loops.episodes import has_turns
 from burnish.loops.evaluate import EvalConfig, Measured, evaluate
+from burnish.loops.evaluation.retention import Retention, Watch
 from burnish.loops.fixed import Data
 from burnish.loops.rl import RLConfig, rl
 from burnish.recipes.generic import context_length, given_reward
@@ -70,6 +75,7 @@ class Grpo:
     env: Environment | None = None
     heldout: int | str | None = None
     eval_n: int = 200
+    retention: Retention | bool | None = None
 
 
 def main(run: Run, s: Grpo) -> Artifact:
@@ -87,17 +93,21 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
     for part in (parts[0], parts[2]):
         if isinstance(part, UserTask):
             check(part, base)
+    if s.task is not None and parts[2] is None:
+        run.view.say(f"{type(s.task).__name__} has no with_split: all of it is trained on, and nothing is measured")
     prompts, during, test = (None if part is None else played(part, s.env, reward) for part in parts)
     assert prompts is not None
     if has_turns(prompts):
-        rehearse(prompts)
+        rehearse(prompts, s.rl.group + s.algo.needs_greedy)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measure = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
+    watch = Watch.begin(run, base, s.retention, s.rl.engine)
     before = run.stage(evaluate, "0-before", base, test, cfg=measure) if measure.n else None
     tuned: Artifact = run.stage(
         rl, "1-rl", base, prompts, algo=s.algo, cfg=cfg, reward=reward, heldout=during, critic=critic,
         pretraining=pretraining,
     )  # fmt: skip
+    watch.after("1-rl", tuned)
     if before:
         after = run.stage(evaluate, "2-after", tuned, test, cfg=measure)
         report.learned(run, tuned, before, after, stage="1-rl")
@@ -130,6 +140,8 @@ def tasks(s: Prompts, reward: Composable | None) -> tuple[Measured, Measured | N
             raise InputError(
                 f"heldout={s.heldout} is for data files: leave it out, a task has held-out splits of its own."
             )
+        if not hasattr(s.task, "with_split"):  # a task of the user's: nothing can be held out
+            return s.task, None, None
         return s.task, s.task.with_split("dev"), s.task.with_split("test")
     train, heldout = parts(partial(UserTask, grader=reward), s.data, s.heldout)
     return train, heldout, heldout

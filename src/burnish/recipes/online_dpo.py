@@ -34,6 +34,7 @@ from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
 from burnish.loops.evaluate import EvalConfig, evaluate
+from burnish.loops.evaluation.retention import Retention, Watch
 from burnish.loops.rl import RLConfig, rl
 from burnish.recipes.generic import given_reward, kind_for
 from burnish.recipes.grpo import check, tasks
@@ -59,6 +60,7 @@ class OnlineDpo:
     rounds: int = 1
     heldout: int | str | None = None
     eval_n: int = 200
+    retention: Retention | bool | None = None
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -76,10 +78,12 @@ def main(run: Run, s: OnlineDpo) -> Artifact:
             check(part, base)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measured = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
+    watch = Watch.begin(run, base, s.retention, s.rl.engine)
     before = run.stage(evaluate, "0-before", base, test, cfg=measured) if measured.n else None
     tuned: Path | Artifact = base
     for number in range(1, s.rounds + 1):
         tuned = run.stage(rl, f"{number}-round", tuned, prompts, algo=s.algo, cfg=cfg, reward=reward, heldout=during)
+        watch = watch.after(f"{number}-round", tuned)
     assert isinstance(tuned, Artifact)
     if before:
         after = run.stage(evaluate, f"{s.rounds + 1}-after", tuned, test, cfg=measured)

@@ -12,6 +12,8 @@ most 200 rows. No held-out prompt is trained on. The held-out negative log-likel
 A file with a column ``text`` is pretraining text: no template, every token trained, each text with the end of text behind it
 and cut into windows of ``fit.max_length`` tokens (by default the model's context).
 
+``retention=true`` measures general questions and tasks before and after, to see what was forgotten (docs/evaluation.md).
+
 ``fit.engine.neftune=5`` adds noise to the embeddings while training (NEFTune, arXiv:2310.05914). Rows are packed into
 micro-batches of at most ``fit.engine.token_budget`` tokens, in which none attends to another: packing changes no gradient.
 
@@ -38,6 +40,7 @@ from burnish.engines.optim import Schedule
 from burnish.engines.pretrained import resolve
 from burnish.errors import InputError
 from burnish.loops import report
+from burnish.loops.evaluation.retention import Retention, Watch
 from burnish.loops.fit import FitConfig, encode_heldout, fit
 from burnish.recipes.generic import context_length, kind_for
 from burnish.run import Artifact, Run
@@ -54,6 +57,7 @@ class Sft:
     fit: FitConfig
     data: str = ""
     heldout: int | str | None = None
+    retention: Retention | bool | None = None
 
 
 def main(run: Run, s: Sft) -> Artifact:
@@ -63,12 +67,14 @@ def main(run: Run, s: Sft) -> Artifact:
     base = resolve(s.model)
     train, heldout = parts(Part, s.data, s.heldout, Texts if plain else Dataset)
     check(train, base, s.fit)
+    watch = Watch.begin(run, base, s.retention, s.fit.engine)
     before = run.stage(nll, "0-before", base, heldout, cfg=s.fit) if heldout else None
     tuned: Artifact = run.stage(
         fit, "1-sft", base, train, cfg=s.fit, heldout=heldout if heldout and s.fit.eval_every else None
     )
     if before and heldout:
         learned(run, before, run.stage(nll, "2-after", tuned, heldout, cfg=s.fit))
+    watch.after("1-sft", tuned)
     report.say_next(run, tuned, prompt_of(train[0])[-1]["content"])
     return tuned
 

@@ -16,7 +16,7 @@ from burnish.rewards.answers import answer_text, final_part
 from burnish.rewards.base import Composable, per_completion
 from burnish.types import Completion, Example, Reward, outcome
 
-__all__ = ["Accuracy", "accuracies", "answer_text", "final_part", "lenient", "strict"]
+__all__ = ["Accuracy", "accuracies", "answer_text", "final_part", "given", "lenient", "strict"]
 
 # A sign counts only where no operand stands before it ("10-3" ends with 3, "= -3" with -3). ASCII digits only.
 _SIGN = r"(?:(?<![)\]])[-+−])?"
@@ -36,6 +36,17 @@ def lenient(text: str, answer: str) -> bool:
         return False
     wanted = _items(answer, reading)
     return _items(body, reading)[-len(wanted) :] == wanted and not (reading and _alternative(body, reading))
+
+
+def given(text: str, answer: str) -> tuple[Fraction | str | None, ...] | None:
+    """What the reply has in the place of the answer: as many of its last numbers or words. None where it has too few.
+
+    Replies with which :func:`lenient` agrees or disagrees for the same reason are equal.
+    """
+    body, reading = final_part(text), _reading(answer)
+    size = len(_items(answer, reading))
+    found = [] if body is None else _items(body, reading)[-size:]
+    return tuple(found) if len(found) == size and not (reading and _alternative(body or "", reading)) else None
 
 
 def strict(text: str, answer: str) -> bool:
@@ -59,14 +70,14 @@ class Accuracy(Composable):
     @per_completion
     def __call__(self, example: Example, completion: Completion) -> Reward:
         grade = strict if self.strict else lenient
-        right = completion.finish != "length" and grade(completion.text, answer_text(example))
+        right = not completion.cut and grade(completion.text, answer_text(example))
         return outcome(right, "accuracy")
 
 
 def accuracies(example: Example, completion: Completion) -> dict[str, float]:
     """Both readings, for evaluation: ``{"accuracy": lenient, "accuracy_strict": strict}``."""
     answer = answer_text(example)
-    whole = completion.finish != "length"
+    whole = not completion.cut
     return {
         "accuracy": float(whole and lenient(completion.text, answer)),
         "accuracy_strict": float(whole and strict(completion.text, answer)),

@@ -73,7 +73,7 @@ class Code(Composable):
 
     def __call__(self, example: Example, completions: Sequence[Completion], /) -> list[Reward]:
         tests, sandbox = read_tests(example), self.sandbox
-        codes = [None if done.finish == "length" else program_of(done.text) for done in completions]
+        codes = [None if done.cut else program_of(done.text) for done in completions]
 
         def judge(code: str) -> Verdict:
             return tests.judge(sandbox, code, self.limits, self.tolerance, not self.partial)

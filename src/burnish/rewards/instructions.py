@@ -45,7 +45,7 @@ class Instructions(Composable):
     def __call__(self, example: Example, completion: Completion) -> Reward:
         checks = _checks(example)
         text = final_part(completion.text)
-        if not text or completion.finish == "length":
+        if not text or completion.cut:
             return outcome(0, "instructions")
         followed = [check(text, **arguments) for check, arguments in checks]
         return outcome(all(followed) if self.every else sum(followed) / len(followed), "instructions")

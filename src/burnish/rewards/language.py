@@ -32,7 +32,13 @@ _STRETCH = 12  # at most so many words are judged together: enough to meet a fun
 
 
 def share(text: str, language: str) -> float:
-    """Num(words of the language) / Num(words), 0 where there are no words.
+    """Num(words of the language) / Num(words), 0 where there are no words; see :func:`counted`."""
+    own, total = counted(text, language)
+    return own / total if total else 0.0
+
+
+def counted(text: str, language: str) -> tuple[int, int]:
+    """(Num(words of the language), Num(words)).
 
     Code, formulas, links, identifiers, numbers and single letters (but Cyrillic ones) are no words; each Chinese or Japanese
     character is one. Raises InputError for a language that is not known.
@@ -42,7 +48,7 @@ def share(text: str, language: str) -> float:
     for stretch in _stretches(_ASIDE.sub(_without_ascii, unicodedata.normalize("NFC", text))):
         total += len(stretch)
         own += _own(stretch, code)
-    return own / total if total else 0.0
+    return own, total
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class CosineLength(Composable):
 
     def _value(self, completion: Completion, right: bool) -> float:
         length = len(completion.tokens)
-        if length >= self.limit or completion.finish == "length":
+        if length >= self.limit or completion.cut:
             return self.exceeded
         at_zero, at_limit = self.right if right else self.wrong
         return at_limit + (at_zero - at_limit) * (1.0 + math.cos(math.pi * length / self.limit)) / 2.0

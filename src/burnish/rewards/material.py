@@ -78,7 +78,7 @@ class Reading:
 
     def text(self, completion: Completion) -> str:
         """What is read, stripped; empty where there is nothing to judge."""
-        if self.whole and completion.finish == "length":
+        if self.whole and completion.cut:
             return ""
         text = answer_of(completion.text) if self.answer_only else completion.text
         return text.strip() if sum(map(str.isalnum, text)) >= self.least else ""

@@ -62,7 +62,23 @@ class Math(Composable):
 
     def __call__(self, example: Example, completions: Sequence[Completion], /) -> list[Reward]:
         grade = _Grade.of(example)
-        return [outcome(done.finish != "length" and grade(done.text, self.sources), "math") for done in completions]
+        return [outcome(not done.cut and grade(done.text, self.sources), "math") for done in completions]
+
+
+def equivalent(one: str, other: str, asked: str = "") -> bool:
+    """Whether two answers to what was ``asked`` are the same: as mathematics or, where one cannot be read so, as text.
+
+    Neither is known to be right, so nothing is handed to symbolic algebra, whose time has no bound.
+    """
+    if one.strip().casefold() == other.strip().casefold():
+        return True
+    known = words_of(asked)
+    try:
+        first, second = read(one, known), read(other, known)
+    except UnreadableError:
+        return False
+    ordered, percents = bool(_ORDER.search(asked)), bool(_PERCENT.search(asked))
+    return equal(first, second, ordered, percents) or equal(second, first, ordered, percents)
 
 
 @dataclass(frozen=True)

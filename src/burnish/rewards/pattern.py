@@ -46,7 +46,7 @@ class Pattern(Composable):
     @per_completion
     def __call__(self, example: Example, completion: Completion) -> Reward:
         text = read(completion.text, self.where).strip()
-        return outcome(completion.finish != "length" and self._matches(example, text), "pattern")
+        return outcome(not completion.cut and self._matches(example, text), "pattern")
 
     def _matches(self, example: Example, text: str) -> bool:
         pattern = self.pattern or example.meta.get("pattern")

@@ -50,6 +50,11 @@ class Pooled(Composable):
     lost: float = 0.0
     recycle: int = 200
 
+    @property
+    def by_completion(self) -> bool:
+        """Whether the reward of a completion depends on no other of its group: as that of ``reward`` does."""
+        return by_completion(self.reward)
+
     def __post_init__(self) -> None:
         if not (0 < self.seconds < math.inf and self.memory_mb > 0 and self.workers >= 0 and self.recycle > 0):
             raise InputError(

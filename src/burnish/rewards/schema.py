@@ -38,7 +38,7 @@ class JsonSchema(Composable):
     def __call__(self, example: Example, completion: Completion) -> Reward:
         validates = _validator(self._text(example))
         body = final_part(completion.text)
-        if completion.finish == "length" or body is None:
+        if completion.cut or body is None:
             return outcome(0, "schema")
         try:
             value = strict_json.loads(strict_json.unfenced(body))

@@ -62,7 +62,7 @@ def items(text: str) -> list[Hashable]:
 def listed(completion: Completion) -> list[Hashable]:
     """The items of a reply's answer; none where it was cut off at its limit, has no answer or too many items."""
     body = final_part(completion.text)
-    if body is None or completion.finish == "length":
+    if body is None or completion.cut:
         return []
     found = items(body)
     return found if len(found) <= _MOST else []

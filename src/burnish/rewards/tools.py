@@ -46,7 +46,7 @@ class ToolCalls(Composable):
     @per_completion
     def __call__(self, example: Example, completion: Completion) -> Reward:
         wanted, made = _wanted(example), calls(completion.text)
-        if made is None or completion.finish == "length":
+        if made is None or completion.cut:
             return outcome(0, "tools")
         matched = _in_order(wanted, made) if self.ordered else _best_first(wanted, made)
         score = sum(matched) / max(len(wanted), len(made)) if wanted or made else 1.0

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from burnish.core.keys import uniforms
 from burnish.errors import InputError
@@ -99,16 +100,14 @@ class Algebra(Problems):
         meta = {"canonical": f"{kind} {[x // common for x in coefficients]}", "given": equation}
         return self._example(kind, letter, f"Solve {equation} for {letter}.", solution, meta)
 
-    def _example(
-        self, kind: str, letter: str, question: str, answer: Fraction | str, meta: dict[str, object]
-    ) -> Example:
+    def _example(self, kind: str, letter: str, question: str, answer: Fraction | str, meta: dict[str, Any]) -> Example:
         harder = isinstance(answer, Fraction) and answer.denominator > 1
         closing = "Reply with the sum only." if kind == "simplify" else "Reply with the number only."
         meta |= {"kind": kind, "difficulty": _DIFFICULTY[kind] + harder, "letter": letter}
         return self.asked(question, closing, str(answer), meta)
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
-        """Strict: the reply, ``<answer>`` or box is the answer. Lenient: also what follows "the answer is", or a last number."""
+        """Strict: the reply, ``<answer>`` or box is the answer. Lenient: also what "the answer is" says, or a last number."""
         sources = (*STRICT, "phrase") if example.meta["kind"] == "simplify" else SOURCES
         return {
             "accuracy": _right(example, completion, sources),

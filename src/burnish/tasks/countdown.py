@@ -88,6 +88,10 @@ class Countdown:
         """What is wrong with the expression: numbers that are missing or too many, the value it has."""
         return explanation(completion, example.meta["numbers"], int(example.answer))
 
+    def said(self, example: Example, completion: Completion) -> str | None:  # noqa: ARG002 - of no use here
+        """The expression, for votes: of the right ones each is another answer."""
+        return "".join((final_part(completion.text) or "").split()) or None
+
     def gold(self, example: Example) -> str:
         """The expression from which the problem was made."""
         return self._reply(example.meta["solution"])
@@ -126,7 +130,7 @@ class Stated(NamedTuple):
     def of(cls, completion: Completion) -> Stated | None:
         """None where the reply has no answer, two of them, or was cut off. What is before a colon is left out."""
         body = final_part(completion.text)
-        if not body or completion.finish == "length":
+        if not body or completion.cut:
             return None
         left, equals, right = body.splitlines()[-1].rpartition(":")[2].strip("`*$. ").partition("=")
         return cls(left.strip(), right.strip() if equals else "") if right.strip() or not equals else None

@@ -12,7 +12,7 @@ from burnish.errors import InputError
 from burnish.rewards.base import RewardFunction
 from burnish.tasks import checks
 from burnish.tasks.checks import Generated, Judged
-from burnish.types import Completion, Env, EnvTask, Example, Message, Reward
+from burnish.types import Completion, Env, EnvTask, Example, Game, Message, Reward
 
 CUT = "Your reply was cut off."
 
@@ -59,9 +59,9 @@ class Partner(ABC):
         return task.measure(example, reply(last, "length" if answered else "eos"))
 
     def trials(self, task: Generated, example: Example) -> Iterable[tuple[Sequence[str], bool]]:
-        """(what the policy says in an episode, whether that succeeds)."""
+        """(what the policy says until the episode is over, whether that succeeds)."""
         yield (task.gold(example),), True
-        yield (task.near_misses(example)[0],), False
+        yield (task.near_misses(example)[0],) * self.max_turns, False
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Conversation:
     def validate(self, count: int = 25) -> str:
         """Check the task, and play :meth:`Partner.trials` on ``count`` examples of each split. One line on what was checked.
 
-        Raises AssertionError where a trial does not end as it should, with its last reply, or where an episode that
-        fails is paid as much as one that succeeds.
+        Raises AssertionError where a trial does not end as it should, or not at all, or where an episode that fails is paid
+        as much as one that succeeds.
         """
         task: Generated = self.task  # type: ignore[assignment]
         said = checks.validate(task, count)
@@ -127,16 +127,16 @@ class Conversation:
         return len(trials)
 
     def play(self, example: Example, texts: Sequence[str]) -> tuple[dict[str, float], float]:
-        """(measures, sum of rewards) of the episode in which the policy says ``texts``, the last of which ends it."""
+        """(measures, sum of rewards) of the episode in which the policy says ``texts`` until it is over."""
         env, said, total = self.env(example), list[Message](), 0.0
         env.reset(0)
-        for number, text in enumerate(texts, start=1):
+        for text in texts:
             answer, reward, done, _ = env.step(text)
             said += [{"role": "assistant", "content": text}, *answer]
             total += sum(part.value for part in reward)
-            if done != (number == len(texts)):
-                raise AssertionError(f"the episode is {'' if done else 'not '}over after {texts[:number]}")
-        return self.measure(example, Completion((), "", tuple(said), "eos")), total
+            if done:
+                return self.measure(example, Completion((), "", tuple(said), "eos")), total
+        raise AssertionError(f"the episode is not over after {texts}")
 
 
 @dataclass(frozen=True)
@@ -168,14 +168,18 @@ class Rewarded:
         return explanation(self.task, example, completion)
 
 
-def rehearse(task: EnvTask, text: str = "1") -> None:
+def rehearse(task: EnvTask, group: int = 1, text: str = "1") -> None:
     """Play the first turn of the first example, so that an env that cannot work says so before anything is sampled.
+
+    ``group`` is how many episodes of an example will be played: the players of a game may be too many or too few.
 
     Raises InputError, in one line, where the env raises, or gives anything but messages, reward parts, done and info.
     """
     kind = type(task.partner if isinstance(task, Conversation) else task).__name__
     mend = "mend it and run again"
     try:
+        if isinstance(task, Game):
+            task.seats(task[0], group)
         env = task.env(task[0])
         opening = env.reset(0)
         answer, reward, done, info = env.step(text)
@@ -185,7 +189,7 @@ def rehearse(task: EnvTask, text: str = "1") -> None:
     except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{frame.filename}, line {frame.lineno}"
-        problem = f"its first turn raised {type(error).__name__}: {error} ({where})"
+        problem = f"its first turn raised {type(error).__name__}: {' '.join(str(error).split())} ({where})"
         raise InputError(f"the environment of {kind} does not work: {problem}; {mend}") from error
     if not opening or not all(_is_message(message) for message in (*opening, *answer)):
         wanted = '{"role": "user", "content": "..."}'

@@ -87,7 +87,7 @@ class FeedbackEnv(Judging):
         return (said,), self._paid(completion, over), over, {"right": right, "attempt": self.tried}
 
     def _words(self, completion: Completion) -> str:
-        if completion.finish == "length":
+        if completion.cut:
             return CUT
         return explanation(self.task, self.example, completion) * self.partner.words or WRONG
 

@@ -84,7 +84,7 @@ class ToolEnv(Judging):
 
     def step(self, text: str) -> tuple[tuple[Message, ...], Reward, bool, Mapping[str, Any]]:
         completion = self.taken(text)
-        if completion.finish == "length":
+        if completion.cut:
             return (_user(CUT),), self.judged(completion), True, {"called": self.called}
         call = self.tool.call(text)
         if call is None:

@@ -111,7 +111,7 @@ class ReasoningGym(Problems):
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """{"accuracy": the last lines are the answer, "accuracy_strict": the whole reply is it}, and, where the data set's own
         grader is safe to ask, "graded": its score for the whole reply, or for the body of ``<answer>``."""
-        body = final_part(completion.text) if completion.finish != "length" else None
+        body = final_part(completion.text) if not completion.cut else None
         answer = str(example.answer)
         return {
             "accuracy": float(body is not None and _last_lines(body, answer) == _plain(answer)),
@@ -144,7 +144,7 @@ class ReasoningGym(Problems):
             and type(data).score_answer is not _package().dataset.ProceduralDataset.score_answer
         ):
             return {}
-        body = final_part(completion.text) if completion.finish != "length" else None
+        body = final_part(completion.text) if not completion.cut else None
         return {"graded": float(data.score_answer(body, self._entry(example.meta["entry"]))) if body else 0.0}
 
 

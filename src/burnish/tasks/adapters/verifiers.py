@@ -167,7 +167,7 @@ def _trace(task: Any, example: Example, completion: Completion) -> Any:
     )
     nodes = [vf.MessageNode(parent=i - 1 if i else None, message=message) for i, message in enumerate(asked)]
     nodes.append(vf.MessageNode(parent=len(asked) - 1, message=said, sampled=True))
-    reason = "length" if completion.finish == "length" else "stop"
+    reason = "length" if completion.cut else "stop"
     return vf.Trace(
         task=vf.TraceTask(type=type(task).__name__, data=task.data, key=task.key, hash=task.hash),
         agent=vf.AgentInfo(config=vf.AgentConfig()),

@@ -1,0 +1,1 @@
+"""What an evaluation finds out beside how often a model is right."""

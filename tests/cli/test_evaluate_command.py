@@ -1,0 +1,98 @@
+"""`burnish eval` on models that say nothing sensible, and on tables of words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from burnish.cli import main
+from burnish.engines.nano import build_nano
+
+Captured = pytest.CaptureFixture[str]
+SHORT = ("--max-tokens", "6")
+
+
+def found(capsys: Captured, *arguments: str) -> dict[str, Any]:
+    assert main(["eval", *arguments, *SHORT, "--json"]) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
+
+
+def test_eval_reports_and_repeats(nano: Path, capsys: Captured) -> None:
+    arguments = [str(nano), "--task", "largest", "-n", "6", "--samples", "3", "--k", "1,3", "--cons", "3"]
+    report = found(capsys, *arguments)
+    assert report["n"] == 6 and report["samples"] == 3 and report["split"] == "test"
+    assert report["accuracy"].keys() == {"mean", "low", "high", "n"}
+    assert report["accuracy/pass@3"]["mean"] >= report["accuracy"]["mean"]
+    assert {"accuracy/cons@3", "length/mean", "length/truncated_frac", "calibration"} <= report.keys()
+    assert found(capsys, *arguments) == report
+    assert main(["eval", *arguments, *SHORT]) == 0
+    text = capsys.readouterr().out
+    assert "6 problems, 3 replies each" in text and "mean, 95% interval" in text and "pass@3" in text
+    assert "length, tokens" in text and "calibration, confidence = share of the majority" in text
+
+
+def test_two_models_are_compared_on_the_same_problems(nano: Path, tmp_path: Path, capsys: Captured) -> None:
+    other = tmp_path / "other"
+    build_nano(other)
+    arguments = [str(nano), "--task", "largest", "-n", "5", "--samples", "2", "--k", "2", "--against", str(other)]
+    arguments += ["--judge", "accuracy + 0.1*repetition", "--by", "difficulty", "--retention"]
+    report = found(capsys, *arguments)
+    assert report["against"] == str(other)
+    change = report["compared"]["accuracy"]["paired"]
+    assert (change["difference"], change["p"]) == (0, 1), "equal models say the same"
+    assert report["wins"]["tie"] == 1 and report["wins"]["win_rate"]["mean"] == 0.5
+    assert report["accuracy/best@2"]["n"] == 5
+    assert sum(sides[0]["n"] for sides in report["by"].values()) == 5
+    assert all(len(sides) == 2 for sides in report["by"].values())
+    assert report["retention"]["all questions"]["nll"]["paired"]["difference"] == 0
+    assert main(["eval", *arguments, *SHORT]) == 0
+    text = capsys.readouterr().out
+    for part in ("B - A on the same problems", "B wins 0.500", "how they reply", "group by group", "general questions"):
+        assert part in text
+    assert "forgotten: nothing that these questions and tasks would show" in text
+
+
+def test_general_questions_alone(nano: Path, capsys: Captured) -> None:
+    report = found(capsys, str(nano), "--retention")
+    assert report.keys() == {"model", "retention"} and report["retention"]["facts"]["right"]["n"] == 12
+    assert main(["eval", str(nano), "--retention"]) == 0
+    assert "nats per token" in capsys.readouterr().out
+
+
+def test_every_reply_is_written(nano: Path, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "replies.jsonl"
+    report = found(capsys, str(nano), "--task", "sum", "-n", "4", "--samples", "2", "--out", str(out))
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 8 and {row["item"] for row in rows} == {0, 1, 2, 3}
+    assert sum(row["scores"]["accuracy"] for row in rows) / 8 == report["accuracy"]["mean"]
+    assert sum(row["tokens"] for row in rows) / 8 == pytest.approx(report["length/mean"]["mean"])
+    assert rows[0]["meta"]["kind"] == "sum" and {"prompt", "answer", "text", "finish"} <= rows[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--task", "larges"], "Did you mean 'largest'"),
+        (["--task", "sum", "--split", "tests"], "Did you mean 'test'"),
+        (["--task", "sum", "--k", "4"], "add --samples 4"),
+        (["--task", "sum", "--k", "0"], "no pass@0"),
+        (["--task", "sum", "--k", "one"], "no list of whole numbers"),
+        (["--task", "sum", "--cons", "1,8", "--samples", "4"], "cons@8 needs as many replies to each problem"),
+        (["--task", "sum", "--cons", "x"], "--cons x is no list"),
+        (["--task", "sum", "-n", "20000"], "lower n"),
+        (["--task", "sum", "-n", "2", "--by", "dificulty", *SHORT], "Did you mean 'difficulty'"),
+        (["--task", "sum", "--judge", "accurac", "--against", "nano"], "Did you mean 'accuracy'"),
+        (["--task", "sum", "--judge", "accuracy"], "--judge has nothing to judge"),
+        (["--task", "sum", "--out", "no/such/place.jsonl"], "in a directory that exists"),
+        ([], "add --task NAME"),
+        (["--retention", "--by", "difficulty"], "add --task NAME"),
+    ],
+)
+def test_eval_refuses(nano: Path, options: list[str], message: str, capsys: Captured) -> None:
+    assert main(["eval", str(nano), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
