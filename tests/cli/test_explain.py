@@ -1,11 +1,10 @@
-"""`burnish list`, `explain` and `data` say what there is."""
+"""`burnish list` and `explain` say what there is."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
@@ -157,11 +156,3 @@ def test_an_unknown_name_has_a_near_one_of_any_kind(capsys: Captured) -> None:
     for typed, near in {"countdwn": "countdown", "r1zero": "r1-zero", "rlo": "rloo"}.items():
         assert main(["explain", typed]) == 2
         assert f"Did you mean '{near}'?" in capsys.readouterr().err
-
-
-def test_data_reports_on_a_file(tmp_path: Path, nano: Path, capsys: Captured) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"prompt": "Hi", "completion": "Yo"}\n{"prompt": ""}\n')
-    text = printed(capsys, "data", str(path), "--model", str(nano))
-    assert "prompt-completion" in text and "sft, grpo" in text and "row (tokens)" in text and "1 empty (row 2)" in text
-    assert json.loads(printed(capsys, "data", str(path), "--json"))["rows"] == 2

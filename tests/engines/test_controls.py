@@ -408,6 +408,26 @@ def test_an_end_of_turn_closes_too_early_as_well(letters: LocalSampler) -> None:
     assert all(c.chosen.count(False) <= 1 for c in found)
 
 
+def test_after_so_many_waits_it_may_close(letters: LocalSampler) -> None:
+    found = sampled(letters, asked(Sampling(40, thinking=Thinking("<>", 39, 0, "WbW", waits=2)), 200))
+    assert {c.chosen.count(False) for c in found} == {2 * 3} and {c.finish for c in found} == {"eos", "length"}
+    assert sum(c.text.index("<>") < 39 for c in found if "<>" in c.text) > 10
+
+
+def test_a_closing_that_overlaps_with_the_forced_one_stands(letters: LocalSampler) -> None:
+    """The policy ends its two tokens with the first half of the closing, and its forced one completes it a token early."""
+    found = sampled(letters, asked(Sampling(9, thinking=Thinking("aa", 2, 2, "W")), 200))
+    assert all(c.tokens[2:4] == (0, 0) and c.chosen[2:4] == (False, False) for c in found)
+    assert sum(c.tokens[1] == 0 and c.chosen[1] for c in found) > 3
+
+
+def test_a_stop_string_that_comes_with_the_closing_stops_there(letters: LocalSampler) -> None:
+    found = sampled(letters, asked(Sampling(20, stop=("<>",), thinking=Thinking("<>", 2, 5, "W")), 100))
+    assert {c.text.endswith("<>") for c in found if c.finish == "stop"} == {True}
+    assert {c.chosen[-1] for c in found if c.finish == "stop"} == {True, False}
+    assert {c.finish for c in found} == {"stop", "eos"}
+
+
 def test_the_limit_ends_thinking_as_well(letters: LocalSampler) -> None:
     """What is forced at the limit is forced as far as there is room."""
     found = sampled(letters, asked(Sampling(6, thinking=Thinking("<>", 0, 5, "W")), 100))

@@ -77,6 +77,8 @@ class Ruins(MazeTask):
     def env(self, example: Example) -> MazeEnv:  # noqa: ARG002
         if self.how == "env":
             raise RuntimeError("not built yet")
+        if self.how == "setting":
+            raise InputError("there is no such maze: choose another")
         env = Unlucky(self.grid, self.style)
         env.share, env.how = self.share, self.how
         return env
@@ -163,6 +165,11 @@ def test_a_run_in_which_nearly_all_fail_halts_and_names_the_line(tmp_path: Path)
         trained(tmp_path / "env", Ruins(how="env"))
 
 
+def test_a_setting_that_cannot_work_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^there is no such maze: choose another$"):
+        trained(tmp_path / "run", Ruins(how="setting"))
+
+
 def test_when_there_is_no_hope(tmp_path: Path) -> None:
     lost = Lost(0, 0, 0, 4, Failure(0, "KeyError", "'k'", "f.py:1", ()))
     for groups, episodes in ((7, 28), (8, 36), (90, 400), (99, 800)):
@@ -208,7 +215,7 @@ def test_an_evaluation_scores_a_failure_as_silence_and_counts_it(tmp_path: Path)
     assert 0 < found["env/failed_frac"] < 1 and found["success"]["n"] == 20
     assert measured(Ruins(share=1.0))["success"]["mean"] == 0 and measured(Ruins(how="env"))["env/failed_frac"] == 1
     stage = trained(tmp_path / "run", Ruins(share=0.3), replace(CONFIG, steps=1, eval_every=1, eval_items=20))
-    assert 0 < metrics(stage)[0]["eval/env/failed_frac"] < 1
+    assert 0 < metrics(stage)[0]["eval/failed_frac"] < 1
 
 
 def test_who_asks_for_groups_gets_the_error(tmp_path: Path) -> None:

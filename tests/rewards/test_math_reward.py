@@ -17,7 +17,7 @@ from burnish.errors import InputError
 from burnish.rewards.audit import audit
 from burnish.rewards.base import Composable, per_completion
 from burnish.rewards.corpora.math import CASES
-from burnish.rewards.math import Math
+from burnish.rewards.math import Math, equivalent
 from burnish.types import Completion, Example, Reward, outcome
 
 
@@ -235,3 +235,23 @@ def test_the_verdict_on_random_expressions_is_that_of_symbolic_algebra() -> None
         equal += not changed
         assert verdict(text, rf"\boxed{{{other}}}") == float(not changed), (text, other)
     assert 20 < equal < 50
+
+
+# --- two answers of which neither is known to be right -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("1/2", "0.50", True),
+        ("28%", "0.28", True),
+        ("0.28", "28%", True),
+        ("x = 5", "5", True),
+        ("Red", "red ", True),
+        ("5", "6", False),
+        ("so )( be", "so )( it", False),
+        ("so )( be", "So )( be", True),
+    ],
+)
+def test_two_answers_are_the_same_either_way_round(one: str, other: str, same: bool) -> None:
+    assert equivalent(one, other) is equivalent(other, one) is same

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from burnish import __version__
-from burnish.cli import audit, chat, commentate, curate, diff, evaluate, explain, models, plan, serve, training
+from burnish.cli import audit, chat, commentate, curate, data, diff, evaluate, explain, models, plan, serve, training
 from burnish.errors import InputError, TrainingHaltedError
 
 NOISY = r"(torch|transformers|huggingface_hub|tokenizers|accelerate|safetensors|peft|pyarrow)(\.|$)"
@@ -35,7 +35,7 @@ app.command("plan")(plan.plan)
 app.command("schema")(training.schema)
 app.command("list")(explain.list_all)
 app.command("explain")(explain.explain)
-app.command("data")(explain.data)
+app.command("data")(data.data)
 app.command("curate", epilog=curate.functions())(curate.curate)
 app.command("eval")(evaluate.evaluate)
 app.command("sample")(models.sample)

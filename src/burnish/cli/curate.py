@@ -60,8 +60,9 @@ def curate(
         why = "exists" if out.exists() else "does not end in .jsonl"
         raise InputError(f"{out} {why}: choose another file with --out")
     typed = dict(zip(OPTIONS, ("".join(model), task, data, reward, gold), strict=True))
-    short = {"n": n, "samples": samples, "sampling.max_tokens": max_tokens, "sampling.temperature": temperature}
     order = _Order(function, catalog.get(function))
+    own = order.place
+    short = {"n": n, "samples": samples, f"{own}max_tokens": max_tokens, f"{own}temperature": temperature}
     given = [f"{key}={value}" for key, value in short.items() if value is not None]
     settings = order.settings([*given, *(word for word in words or [] if "=" in word)])
     _perform(order, order.inputs(typed), settings, typed, out, seed)
@@ -79,6 +80,12 @@ class _Order:
         """Its parameters, without the stage."""
         return dict(list(signature(self.function).parameters.items())[1:])
 
+    @property
+    def place(self) -> str:
+        """In front of the names of its settings of sampling."""
+        hints = get_type_hints(self.function)
+        return "sampling." if "cfg" in hints and "sampling" in {f.name for f in fields(_class(hints["cfg"]))} else ""
+
     def inputs(self, typed: Mapping[str, str]) -> dict[str, Any]:
         """What the options give. Raises InputError for one that is missing, or that the function has no use for."""
         prompts = "task" in self.takes
@@ -86,7 +93,7 @@ class _Order:
             if value and name not in self.takes and not (prompts and name == "data"):
                 raise InputError(f"curate {self.name} takes no {_option(name)}: leave it out")
         found: dict[str, Any] = {name: _reward(typed[name]) for name in ("reward", "gold") if name in self.takes}
-        if "model" in self.takes:
+        if "model" in self.takes and (typed["model"] or self.takes["model"].default is Parameter.empty):
             from burnish.engines.pretrained import resolve
 
             found["model"] = resolve(self._needed(typed, "model"))

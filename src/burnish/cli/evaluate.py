@@ -91,12 +91,18 @@ class _Wanted:
 
 
 def _problems(task: str, env: str, split: str) -> Measured | None:
+    from burnish.loops.episodes import has_turns
     from burnish.tasks import catalog
+    from burnish.tasks.environments import rehearse
 
     if not task:
         return None
-    problems = catalog.get_split(task, split)
-    return catalog.environment(env)(problems) if env else problems
+    problems: Measured = catalog.get_split(task, split)
+    if env:
+        problems = catalog.environment(env)(problems)
+    if has_turns(problems):
+        rehearse(problems)
+    return problems
 
 
 def _reward(text: str) -> Composable | None:

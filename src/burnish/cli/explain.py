@@ -1,4 +1,4 @@
-"""`burnish list`, `burnish explain` and `burnish data`: what there is, and what it means."""
+"""`burnish list` and `burnish explain`: what there is, and what it means."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, asdict, fields, is_dataclass
-from pathlib import Path
+from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -112,27 +111,6 @@ def explain(
         if len(kinds) > 1:
             print("\n" * (place > 0) + f"--- the {kind} {name} ---\n")
         show[kind](spellings.get(kind, name))
-
-
-def data(
-    *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL, JSON or Parquet.", show_default=False)],
-    model: Annotated[str, typer.Option(help="Also count tokens, as this model reads them.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Report on a data file and the recipes that fit it."""
-    from rich.console import Console
-
-    from burnish.data.chat import Chat
-    from burnish.data.inspect import inspect as inspect_file
-    from burnish.data.inspect import render
-    from burnish.engines.pretrained import resolve
-
-    report = inspect_file(file, Chat.load(resolve(model)) if model else None)
-    if as_json:
-        print(json.dumps(asdict(report), indent=2))
-    else:
-        Console(soft_wrap=True).print(render(report))
 
 
 # --- one kind of name each -----------------------------------------------------------------------

@@ -200,11 +200,12 @@ class Budget:
             room = self.thinking.maximum - at.tokens if self.thinking.maximum else len(self.wait)
             reply = self._force(_until(self.chat, reply, at.start), self.wait[:room])
             at = self.thought(reply)
-        elif at.closed and reply.finish == "stop" and not any(s in reply.text for s in self.request.sampling.stop):
+        elif at.closed and reply.finish == "stop":
             reply = replace(reply, finish="paused")
         if reply.finish == "paused" and not at.closed and 0 < self.thinking.maximum <= at.tokens:
             reply = self._force(reply, self.close)
-        return reply
+        stopped = reply.finish == "paused" and any(s in reply.text for s in self.request.sampling.stop)
+        return replace(reply, finish="stop") if stopped else reply
 
     def thought(self, completion: Completion) -> Thought:
         """Where it is, read from its tokens."""

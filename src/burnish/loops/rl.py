@@ -253,16 +253,9 @@ def _drawing(
 ) -> Drawing:  # fmt: skip
     """Where the groups come from. Raises InputError where the settings do not go together or with the task."""
     grouping = Grouping(
-        sampler,
-        models.policy.chat,
-        task,
-        reward,
-        cfg.group,
-        cfg.sampling,
-        stage.seed,
-        algo.needs_greedy,
-        models.rival(algo),
-    )
+        sampler, models.policy.chat, task, reward, cfg.group, cfg.sampling, stage.seed, greedy=algo.needs_greedy,
+        rival=models.rival(algo),
+    )  # fmt: skip
     return Drawing(grouping, cfg, algo.select, FailureLog(stage, step))
 
 
@@ -328,8 +321,9 @@ def _measure(
         for name, value in summary.items()
         if isinstance(value, dict)
     }
-    failed = "env/failed_frac"
-    return scores | ({f"eval/{failed}": found["eval"][failed]} if failed in found["eval"] else {})
+    if "env/failed_frac" in found["eval"]:
+        scores["eval/failed_frac"] = found["eval"]["env/failed_frac"]
+    return scores
 
 
 def _halt_if_broken(stage: Stage, models: Models, state: LoopState, groups: Sequence[Group], seen: Seen) -> None:

@@ -54,13 +54,21 @@ def test_pairs_are_read_as_comparisons(model: Path, tmp_path: Path) -> None:
 
 
 def test_short_is_chosen_above_long(model: Path, tmp_path: Path) -> None:
-    path = curate(tmp_path / "run", long2short, model, Quiz(), cfg=Long2Short(samples=24, **SETTINGS))
+    cfg = Long2Short(samples=24, **SETTINGS)
+    path = curate(tmp_path / "run", long2short, model, Quiz(), cfg=cfg)
     found = rows(path)
     assert len(found) == len(Comparisons(path)) >= 4
     assert {row["chosen"][0]["content"] for row in found} == {"yes"}
     assert all(row["length_rejected"] >= 1.5 * row["length_chosen"] or not row["score_rejected"] for row in found)
     assert all(row["length_rejected"] > row["length_chosen"] for row in found)
-    assert not any(row["rejected"][0]["content"].endswith("hm ") for row in found), "what was cut off is in no pair"
+
+
+def test_what_was_cut_off_is_in_no_pair(tmp_path: Path) -> None:
+    slow = write(tmp_path / "table", {**TABLE, "hm ": {"hm ": 0.9, "yes": 0.1}})
+    path = curate(tmp_path / "run", long2short, slow, Quiz(), cfg=Long2Short(samples=24, **SETTINGS))
+    counts = provenance(path)["counts"]
+    assert counts["that end"] < counts["completions"] - 4
+    assert all(row["rejected"][0]["content"].endswith(("yes", "no")) for row in rows(path))
 
 
 def test_where_all_are_alike_there_is_no_pair(model: Path, tmp_path: Path) -> None:

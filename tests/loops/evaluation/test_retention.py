@@ -208,3 +208,19 @@ def test_a_file_or_a_name_that_is_not_there_is_one_error(
     ):
         assert cli.main([*start, setting]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_every_stage_is_compared_with_the_one_before_and_with_the_first(tmp_path: Path) -> None:
+    model, own = policy(tmp_path / "m"), tmp_path / "own.jsonl"
+    rows = [{"prompt": f"who{i}", "chosen": f"well{i % HUBS}bot", "rejected": f"well{i % HUBS}good"} for i in range(8)]
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    taught = FitConfig(steps=60, batch=8, schedule=Schedule(0.1), engine=ENGINE)
+    with Run.open(tmp_path / "r", recipe="t", scale="tiny", config=ENGINE, seed=0, view=View(quiet=True)) as run:
+        lost = run.stage(fit, "1", model, Dialogues(new=True, keep=False), cfg=taught)
+        watch = Watch.begin(run, model, Retention(questions=False, data=str(own), tasks=()), ENGINE)
+        watch.after("1", lost).after("2", model)
+    found = json.loads((tmp_path / "r" / "summary.json").read_text())
+    away, back = (found[stage]["retention"]["your questions"]["right"]["paired"] for stage in ("1", "2"))
+    assert away["difference"] == -1 and back["difference"] == 1
+    whole = found["2"]["retention from the first"]["your questions"]["nll"]["paired"]
+    assert whole["difference"] == 0 and "retention from the first" not in found["1"]

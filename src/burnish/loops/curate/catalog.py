@@ -25,6 +25,16 @@ FUNCTIONS: dict[str, Entry] = {
     "pairs": Entry("pairs:prefer", "to each prompt the best completion above the worst, by reward"),
     "long2short": Entry("pairs:long2short", "to each prompt the shortest right completion above long ones (Kimi k1.5)"),
     "difficulty": Entry("difficulty:rate", "prompts with pass rates; in a band, not guessed, of varied rewards"),
+    "dedupe": Entry("duplicates:dedupe", "rows that repeat no earlier one, nor one of another file"),
+    "balance": Entry("balancing:balance", "at most so many rows of each domain, answer or length"),
+    "balance_pairs": Entry(
+        "balancing:balance_pairs", "pairs whose lengths tell nothing about preference (ChatGLM-RLHF)"
+    ),
+    "add_tests": Entry("test_cases:add_tests", "code problems with tests that good programs agree on (Kimi k1.5)"),
+    "select": Entry("selection:select", "a small selection: clean, hard, of every domain (s1)"),
+    "synthesise": Entry("synthesis:synthesise", "dialogues about topics between two models (Nemotron-4)"),
+    "synthesise_pairs": Entry("synthesis:synthesise_pairs", "the best reply of several models above the worst"),
+    "revise": Entry("revision:revise", "replies criticised by principles and revised (Constitutional AI)"),
 }
 
 

@@ -61,7 +61,8 @@ def majority(stage: Stage, model: Path, task: Task, *, cfg: Vote) -> Path:
     named = f"with a share of at least {cfg.least:g}"
     sure = sieve(clear, {named: lambda pair: len(pair[1].voters) >= cfg.least * cfg.samples}, counts)
     known = [equivalent(str(e.example.answer), v.answer, prompt_text(e.example)) for e, v in sure if e.example.answer]
-    source = made_from(model, task, None, cfg) | {"labels that agree with a known answer": [sum(known), len(known)]}
+    agreeing = {"reward": "none", "labels that agree with a known answer": [sum(known), len(known)]}
+    source = made_from(model, task, None, cfg) | agreeing
     return store(stage, [_row(*pair) for pair in sure], counts=counts, source=source)
 
 

@@ -14,15 +14,16 @@ BINS = 5
 
 
 def groups(metas: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[int]]:
-    """{value under the key: places of the items, given by their ``meta``, that have it}, in order.
+    """{value under the key: places of the items, given by their ``meta``, that have it}, in order of the values.
 
-    More than MANY numbers become BINS ranges: bins hold about as many items each, and no value is in two. Raises InputError
-    where no item has such a key, naming those there are, and where more than MANY values are no numbers.
+    More than MANY numbers become BINS ranges, of about as many items each; no value is in two. Raises InputError where no
+    item has such a key, naming those there are, and where more than MANY values are no numbers.
     """
     found: dict[Any, list[int]] = {}
     for place, meta in enumerate(metas):
         if key in meta:
-            found.setdefault(meta[key], []).append(place)
+            value = meta[key] if isinstance(meta[key], int | float) else str(meta[key])
+            found.setdefault(value, []).append(place)
     if not found:
         known = sorted({name for meta in metas for name in meta})
         raise InputError(f"no item says its '{key}'.{near(key, known)} Known: {', '.join(known) or 'nothing'}.")
