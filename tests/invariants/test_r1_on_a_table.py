@@ -39,7 +39,7 @@ SPOKEN = {"yes": {END: 1.0}, "no": {END: 1.0}, "gladly": {END: 1.0}, "go away": 
 HELP = {ENGLISH: {"yes": 0.5, "no": 0.4, MORE: 0.1}, MORE: {"yes": 0.7, "no": 0.3}}
 THOUGHTS = {**HELP, RUSSIAN: {"yes": 0.5, "no": 0.5}, CODE: {"yes": 0.5, "no": 0.5}}
 BASE = {
-    **dict.fromkeys(MATHS, {ENGLISH: 0.04, RUSSIAN: 0.03, CODE: 0.03, "no": 0.88, "yes": 0.02}),
+    **{word: {ENGLISH: 0.04, RUSSIAN: 0.03, CODE: 0.03, "no": 0.88, "yes": 0.02} for word in MATHS},
     "hello": {"gladly": 0.3, "go away": 0.7},
     **THOUGHTS,
     **SPOKEN,
@@ -184,9 +184,7 @@ def test_every_stage_does_what_it_is_for(base: Path, made: tuple[Path, dict[str,
     assert politeness(left["last"]) > politeness(left["tuned"]) > politeness(base)
 
 
-def test_every_sample_is_right_and_readable(
-    base: Path, made: tuple[Path, dict[str, Artifact]], tmp_path: Path
-) -> None:
+def test_every_sample_is_right_and_readable(base: Path, made: tuple[Path, dict[str, Artifact]], tmp_path: Path) -> None:
     """There were others: right ones in Russian and with code, and wrong ones."""
     kept = rows(Path(made[1]["samples"]))
     texts = said(kept)
@@ -253,4 +251,4 @@ def test_a_small_student_learns_from_samples_what_it_does_not_find_itself(
         alone = run.stage(rl, "rl", student, QUESTIONS, algo=DR_GRPO, cfg=cfg, reward=REASONING)
         assert spent(run.directory / "rl") >= spent(run.directory / "sft") + sampled, "it had as much to learn from"
     assert accuracy(student) < 1e-4
-    assert accuracy(distilled) > 0.5 > 1e-3 > accuracy(alone)
+    assert accuracy(alone) < 1e-3 and accuracy(distilled) > 0.5
