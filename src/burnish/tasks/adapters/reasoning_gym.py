@@ -27,15 +27,16 @@ RANDOM = frozenset({"codeio", "list_functions"})
 """Data sets that draw from Python's global generator, so that a problem is another one when it is asked for again."""
 
 GRADES = frozenset(
-    """
-    ab advanced_geometry arc_agi calendar_arithmetic chain_sum circuit_logic color_cube_rotation decimal_arithmetic
-    decimal_chain_sum dice emoji_mystery family_relationships figlet_font fraction_simplification futoshiki
-    game_of_life_halting gsm_symbolic knights_knaves letter_jumble manipulate_matrix mini_sudoku needle_haystack
-    number_format number_sorting palindrome_generation path_star pool_matrix products rearc rectangle_count
-    self_reference sentence_reordering shortest_path spell_backward sudoku time_intervals tsumego word_sorting
-    zebra_puzzles
-    """.split()
-)
+    {
+        "ab", "advanced_geometry", "arc_agi", "calendar_arithmetic", "chain_sum", "circuit_logic",
+        "color_cube_rotation", "decimal_arithmetic", "decimal_chain_sum", "dice", "emoji_mystery",
+        "family_relationships", "figlet_font", "fraction_simplification", "futoshiki", "game_of_life_halting",
+        "gsm_symbolic", "knights_knaves", "letter_jumble", "manipulate_matrix", "mini_sudoku", "needle_haystack",
+        "number_format", "number_sorting", "palindrome_generation", "path_star", "pool_matrix", "products", "rearc",
+        "rectangle_count", "self_reference", "sentence_reordering", "shortest_path", "spell_backward", "sudoku",
+        "time_intervals", "tsumego", "word_sorting", "zebra_puzzles",
+    }
+)  # fmt: skip
 """Data sets whose own grader was read (release 0.1.25): it runs nothing of a reply, and raises nothing. Some of the others
 evaluate replies as Python. Those with the grader that all inherit need not be listed."""
 
@@ -72,8 +73,9 @@ class ReasoningGym(Problems):
         question, answer = str(entry["question"]), str(entry["answer"])
         meta = {"kind": self.dataset, "difficulty": len(answer), "canonical": question, "entry": index}
         closing = CLOSING if self.style == "think" else "Reply with the answer only."
-        asked = ({"role": "user", "content": f"{question}\n{closing}"},)
-        return Example(asked, answer, meta) if answer.strip() else None
+        if not answer.strip():
+            return None
+        return Example(({"role": "user", "content": f"{question}\n{closing}"},), answer, meta)
 
     def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
         """1 for the exact answer, else 0. The graded score is the metric "reasoning-gym/graded"."""
@@ -83,7 +85,7 @@ class ReasoningGym(Problems):
         return super().reward(example, completions)
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
-        """{"accuracy": ``<answer>`` or the last lines are the answer, "accuracy_strict": ``<answer>`` or the whole reply is it},
+        """{"accuracy": ``<answer>`` or the last lines are the answer, "accuracy_strict": ``<answer>`` or the whole reply},
         and, where the data set's own grader is safe to ask, "graded": its score for ``<answer>`` or the whole reply."""
         body = None if completion.cut else final_part(completion.text)
         answer = str(example.answer)
