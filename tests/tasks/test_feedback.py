@@ -181,7 +181,7 @@ class Odd(Judging):
 
     def step(self, text: str) -> tuple[tuple[Message, ...], Reward, bool, Mapping[str, Any]]:  # noqa: ARG002
         if self.turn is None:
-            raise KeyError("nothing here")
+            raise RuntimeError("nothing\nhere")
         turn: tuple[tuple[Message, ...], Reward, bool, Mapping[str, Any]] = self.turn
         return turn
 
@@ -204,7 +204,7 @@ class OddPartner(Partner):
     [
         (
             OddPartner(turn=None),
-            r"^the environment of OddPartner does not work: its first turn raised KeyError: .*line \d+",
+            r"^the environment of OddPartner does not work: its first turn raised RuntimeError: nothing here .*line \d+",
         ),
         (OddPartner(turn=((), ())), "raised ValueError: not enough values"),
         (OddPartner(opening=()), "has to begin and to answer with messages"),

@@ -189,7 +189,7 @@ def rehearse(task: EnvTask, group: int = 1, text: str = "1") -> None:
     except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{frame.filename}, line {frame.lineno}"
-        problem = f"its first turn raised {type(error).__name__}: {error} ({where})"
+        problem = f"its first turn raised {type(error).__name__}: {' '.join(str(error).split())} ({where})"
         raise InputError(f"the environment of {kind} does not work: {problem}; {mend}") from error
     if not opening or not all(_is_message(message) for message in (*opening, *answer)):
         wanted = '{"role": "user", "content": "..."}'

@@ -15,7 +15,7 @@ def said(task: Task, example: Example, reply: Completion) -> Hashable | None:
     with, the text behind the thoughts. A task in which different answers are right has a method ``said(example, completion)``
     of its own.
     """
-    if cut(reply):
+    if reply.cut:
         return None
     own: Callable[[Example, Completion], Hashable | None] | None = getattr(task, "said", None)
     if own is not None:
@@ -24,8 +24,3 @@ def said(task: Task, example: Example, reply: Completion) -> Hashable | None:
     if example.answer is None:
         return (final_part(text) or "").casefold() or None
     return given(text, str(example.answer))
-
-
-def cut(reply: Completion) -> bool:
-    """Whether the reply was cut off, at its limit or for repeating itself."""
-    return reply.finish in ("length", "repetition")
