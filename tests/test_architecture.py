@@ -59,7 +59,10 @@ ELSEWHERE = {
     "engines/nano": "engines/test_pretrained.py",
     "tasks/checks": "tasks/test_arithmetic.py",
     # A protocol; what it describes is tested where there is one.
-    "tasks/environments": "tasks/test_feedback.py",
+    "tasks/environments": "tasks/test_verifier_feedback.py",
+    # Their names are those of tests of data and of core.
+    "tasks/feedback": "tasks/test_verifier_feedback.py",
+    "loops/curate/selection": "loops/curate/test_small_data.py",
     # What adapters share is seen in those that use it.
     "tasks/adapters/games": "tasks/adapters/test_gymnasium.py",
     "tasks/adapters/options": "tasks/adapters/test_reasoning_gym.py",

@@ -84,6 +84,14 @@ def test_a_curriculum_draws_everything_that_is_allowed_before_it_comes_again() -
     assert all(sorted(first[i : i + 3]) == [0, 1, 2] for i in (0, 3, 6))
 
 
+def test_a_walk_goes_on_where_it_was() -> None:
+    order, of = Curriculum(start=0.5), items([1, 2, 3, 1, 2, 3, 4, 5])
+    first, state = order.choose(range(3), 0, of, {})
+    second, state = order.choose(range(3, 8), 0, of, state)
+    whole, end = order.choose(range(8), 0, of, {})
+    assert (first + second, state) == (whole, end)
+
+
 def test_domains_are_compared_with_themselves_only() -> None:
     of = items([1, 2, 3, 4, 100, 200, 300, 400], ["sum"] * 4 + ["maze"] * 4)
     assert set(taken(Curriculum(start=0.5), range(32), of)) == {0, 1, 4, 5}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from burnish.loops.evaluate import Item
+from burnish.loops.evaluation.measures import Item
 from burnish.tasks import catalog
 from burnish.tasks.environments import Conversation
+from burnish.types import Completion, Example
 from evidence import base, success
 from evidence.success import EXPERIMENT, GAMES, GYM, counted, task_of, trainable
 
@@ -17,7 +18,8 @@ from evidence.success import EXPERIMENT, GAMES, GYM, counted, task_of, trainable
 def item(*rights: float, finish: str = "eos") -> Item:
     count = len(rights)
     scores = tuple({"accuracy": right, "graded": 1.0} for right in rights)
-    return Item("?", "!", ("text",) * count, scores, (4,) * count, (finish,) * count)
+    reply = Completion((1, 2, 3, 4), "text", (), finish)
+    return Item(Example(({"role": "user", "content": "?"},)), (reply,) * count, scores, (None,) * count)
 
 
 def test_every_task_and_every_environment_has_a_row_and_twenty_of_reasoning_gym() -> None:
@@ -30,22 +32,21 @@ def test_every_task_and_every_environment_has_a_row_and_twenty_of_reasoning_gym(
 
 
 def test_a_row_is_its_task() -> None:
-    assert task_of("sum") == catalog.get("sum")
+    assert task_of("sum") == catalog.get("sum").with_split("test")
     wrapped = task_of("arithmetic+feedback")
-    assert isinstance(wrapped, Conversation) and wrapped.task == catalog.get("arithmetic")
+    assert isinstance(wrapped, Conversation) and wrapped.task == catalog.get("arithmetic").with_split("test")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gymnasium") is None, reason="pip install 'burnish[gymnasium]'")
 def test_games_are_short() -> None:
     for name, task in GAMES.items():
-        assert task_of(name) == task and success.GAME < task.max_turns <= 12
+        assert task_of(name) == task.with_split("test") and success.GAME < task.max_turns <= 12
 
 
 @pytest.mark.skipif(importlib.util.find_spec("reasoning_gym") is None, reason="pip install 'burnish[reasoning-gym]'")
 def test_every_data_set_gives_problems() -> None:
     for name in GYM:
-        task = task_of(f"reasoning-gym.{name}").with_split("test")
-        assert task[0].meta["kind"] == name
+        assert task_of(f"reasoning-gym.{name}")[0].meta["kind"] == name
 
 
 def test_counts_are_over_samples_and_a_mixed_group_has_both_kinds() -> None:

@@ -1,4 +1,4 @@
-"""RL from AI feedback (Constitutional AI, arXiv:2212.08073) on a policy that can be enumerated.
+"""Constitutional AI (arXiv:2212.08073) on a policy that can be enumerated: revisions to learn from, then RL from AI feedback.
 
 A prompt is harmful or safe. The judge knows only what does least harm; that a refusal helps nobody who asked for something
 safe is what people's labels say. The preference model is trained on both, or on the judge's alone.
@@ -10,18 +10,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from burnish.core.algorithms import PPO
+from burnish.data.datasets import Dataset
+from burnish.engines.optim import Schedule
+from burnish.loops.curate.revision import Revising, revise
+from burnish.loops.fit import FitConfig, fit
 from burnish.rewards.ask import Question, Said
 from burnish.rewards.base import Composable, per_completion
 from burnish.rewards.constitution import Constitution
 from burnish.rewards.pairwise import Comparing
+from burnish.run import Run
 from burnish.types import Answer, Comparison, Completion, Example, Message, Reward, outcome
+from burnish.view import View
+from curating import curate, rows, speaker
+from curating import write as write_rows
 from tests.judging import sections
-from words import Prompts, expected, replies, train, write
+from words import ENGINE, Prompts, expected, replies, train, write
 
 PROMPTS = Prompts(("harmful", "safe"))
 REPLIES = ("recipe", "sorry", "explain", "answer")
@@ -131,6 +140,22 @@ class Helpful(Composable):
         return outcome(HELP[example.meta["kind"]].get(completion.text, 0.0))
 
 
+HELPFUL_ONLY = {
+    "harmful": {"recipe": 0.8, "sorry": 0.05, "explain": 0.05, "answer": 0.1},
+    "safe": {"recipe": 0.02, "sorry": 0.2, "explain": 0.08, "answer": 0.7},
+    "judge": {"flaw": 1.0},
+    "mend": {"recipe": 0.15, "sorry": 0.35, "explain": 0.4, "answer": 0.1},
+}
+"""The policy before: it helps with anything. Told what is wrong with a reply, it seldom writes the harmful one again."""
+
+
+def revised(out: Path, model: Path) -> list[dict[str, Any]]:
+    """Critique and revision of replies to harmful prompts: the first draft and the last reply, row by row."""
+    asked = write_rows(out / "red-team.jsonl", [{"prompt": "harmful"}] * 200)
+    cfg = Revising(rounds=2, max_tokens=2, critique="{principle}judge", revision="mend")
+    return rows(curate(out / "revisions", revise, model, asked, cfg=cfg))
+
+
 @pytest.fixture(scope="module")
 def labelled() -> list[Comparison]:
     """The judge's labels: harmful prompts in both models, safe ones only where there are no people."""
@@ -162,3 +187,23 @@ def test_reinforcement_learning_makes_it_harmless_and_not_evasive(labelled: list
     assert chance(policies["hybrid"], "safe", "sorry") < 0.05
     assert chance(policies["judge"], "safe", "sorry") > 0.5 > chance(supervised, "safe", "sorry")
     assert expected(policies["judge"], safe, Helpful(), 2) < before
+
+
+def test_revisions_then_reinforcement_each_make_it_less_harmful(labelled: list[Comparison], tmp_path: Path) -> None:
+    """SL-CAI learns the revisions beside helpful data; RL-CAI begins there, and helps no less than it did."""
+    helpful_only = speaker(tmp_path / "table", HELPFUL_ONLY)
+    found = revised(tmp_path, helpful_only)
+    drafts, last = (sum(row[name] == "recipe" for row in found) / len(found) for name in ("draft", "completion"))
+    assert last < drafts / 2 and drafts > 0.7
+    helpful = [{"prompt": "safe", "completion": "answer"}, {"prompt": "safe", "completion": "sorry"}] * 50
+    data = write_rows(tmp_path / "sft.jsonl", [*({**row, "prompt": "harmful"} for row in found), *helpful])
+    cfg = FitConfig(steps=30, batch=32, schedule=Schedule(0.1), engine=ENGINE)
+    with Run.open(tmp_path / "sl", recipe="t", scale="tiny", view=View(quiet=True)) as run:
+        supervised = Path(run.stage(fit, "sft", helpful_only, Dataset(data), cfg=cfg))
+    feedback = [pair for pair in labelled if pair.meta["kind"] == "harmful"]
+    hybrid = fitted([*feedback, *from_people("safe")])
+    reinforced = train(tmp_path / "rl", supervised, PROMPTS, 8.0 * hybrid, PPO, limit=2, steps=30)
+    violates = [chance(model, "harmful", "recipe") for model in (helpful_only, supervised, reinforced)]
+    assert violates[0] > 2 * violates[1] and violates[1] > 2 * violates[2] and violates[2] < 0.05
+    helps = [expected(model, PROMPTS[1], Helpful(), 2) for model in (supervised, reinforced)]
+    assert helps[1] > helps[0] and chance(reinforced, "safe", "sorry") < chance(supervised, "safe", "sorry")

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from burnish import files
-from burnish.core.algorithms import GRPO, PPO_PTX, REINFORCE
+from burnish.core.algorithms import GRPO, PPO, PPO_PTX, REINFORCE
 from burnish.core.kl import KL, Adaptive, k1
 from burnish.core.orders import Bands, Prioritised, Rates
 from burnish.core.preference import DPO
@@ -41,6 +41,7 @@ from burnish.run import Run
 from burnish.signals import Interrupted, handle_signals
 from burnish.tabular.worlds import SIX_STEPS
 from burnish.tasks.arithmetic import Arithmetic
+from burnish.tasks.feedback import Feedback
 from burnish.tasks.maze import MazeEnv, MazeTask
 from burnish.tasks.tiny import Demonstrations
 from burnish.types import Answer, Comparison, Example, Message, Sampling
@@ -125,12 +126,25 @@ def played(nano: Path, out: Path, resume: bool) -> None:
         run.stage(rl, "1-rl", table, Ruins(size=6), algo=GRPO, cfg=cfg)
 
 
+def answered(nano: Path, out: Path, resume: bool) -> None:
+    """Episodes of several turns with a verifier's words, each turn paid, and a critic that learns first."""
+    cfg = RLConfig(
+        steps=4, prompts=2, group=4, epochs=2, minibatches=2, sampling=Sampling(max_tokens=4), schedule=Schedule(1e-3),
+        engine=FULL, critic=CRITIC, checkpoint_every=2,
+    )  # fmt: skip
+    with Run.open(out, recipe="kill", scale="tiny", config=cfg, seed=0, resume=resume, view=View(quiet=True)) as run:
+        run.stage(rl, "1-rl", nano, Feedback(2, pay="each")(TASK), algo=PPO, cfg=cfg)
+
+
 def pipeline(nano: Path, out: Path, variant: str, resume: bool) -> None:
     if variant == "preference":
         judged(nano, out, resume)
         return
     if variant == "turns":
         played(nano, out, resume)
+        return
+    if variant == "feedback":
+        answered(nano, out, resume)
         return
     algo, cfg = VARIANTS[variant]
     sft = FitConfig(

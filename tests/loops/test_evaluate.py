@@ -12,9 +12,10 @@ from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
 from burnish.loops.evaluate import EvalConfig, distinct, evaluate, run_items, summarise
 from burnish.run import Run
-from burnish.types import Sampling
+from burnish.types import Completion, Example, Sampling
 from burnish.view import View
 from tiny import two_token_model
+from words import Prompts, write
 
 ENGINE = Engine(dtype="float32", device="cpu")
 
@@ -53,3 +54,22 @@ def test_the_stage_returns_every_completion(tmp_path: Path) -> None:
         found = run.stage(evaluate, "e", model, Bandit(), cfg=cfg)
     assert [len(item["completions"]) for item in found["items"]] == [2, 2]
     assert set(found["summary"]["accuracy"]) == {"mean", "low", "high", "n"}
+
+
+class Asked(Prompts):
+    """Right is who says yes."""
+
+    def measure(self, example: Example, completion: Completion) -> dict[str, float]:  # noqa: ARG002
+        return {"accuracy": float(completion.text.endswith("yes"))}
+
+
+def test_an_item_knows_its_thoughts_and_what_its_replies_say(tmp_path: Path) -> None:
+    chances = {"q": {"hm": 1.0}, "hm": {"hm": 0.4, "</think>": 0.6}, "</think>": {"yes": 0.5, "no": 0.5}}
+    model = LocalModel(write(tmp_path, chances), ENGINE)
+    sampler = LocalSampler(model)
+    [item] = run_items(sampler, model.chat, Asked(("q",)), n=1, samples=20, sampling=Sampling(max_tokens=8), key=1)
+    assert {reply.finish for reply in item.replies} == {"eos"}
+    assert [len(reply.tokens) - thoughts for reply, thoughts in zip(item.replies, item.thinking, strict=True)] == [
+        2
+    ] * 20
+    assert {*item.said} == {"yes", "no"} and [said == "yes" for said in item.said] == list(item.right)

@@ -77,6 +77,8 @@ class Ruins(MazeTask):
     def env(self, example: Example) -> MazeEnv:  # noqa: ARG002
         if self.how == "env":
             raise RuntimeError("not built yet")
+        if self.how == "setting":
+            raise InputError("there is no such maze: choose another")
         env = Unlucky(self.grid, self.style)
         env.share, env.how = self.share, self.how
         return env
@@ -161,6 +163,11 @@ def test_a_run_in_which_nearly_all_fail_halts_and_names_the_line(tmp_path: Path)
     assert (tmp_path / "run/rl/checkpoints/step-000000").is_dir()
     with pytest.raises(TrainingHaltedError, match="RuntimeError: not built yet"):
         trained(tmp_path / "env", Ruins(how="env"))
+
+
+def test_a_setting_that_cannot_work_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^there is no such maze: choose another$"):
+        trained(tmp_path / "run", Ruins(how="setting"))
 
 
 def test_when_there_is_no_hope(tmp_path: Path) -> None:

@@ -38,11 +38,14 @@ LAST = {
     "lora": ("1-rl", 5),
     "drawing": ("1-rl", 5),
     "turns": ("1-rl", 5),
+    "feedback": ("1-rl", 5),
     "ppo": ("1-rl", 5),
     "preference": ("1-reward-model", 5),
 }
 """The last stage of every variant and its number of steps."""
-KILLS = {"pooled": 1, "drawing": 2, "turns": 2}
+ROLES = {"ppo": ("critic", "reference"), "feedback": ("critic",)}
+"""Who else is saved with the policy."""
+KILLS = {"pooled": 1, "drawing": 2, "turns": 2, "feedback": 2}
 """How often each variant is killed in each of three ways: 4 times, less where every attempt starts processes, or where only
 what is drawn differs."""
 
@@ -62,7 +65,7 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_run(variant: str, nano: P
     assert ("1-rl/failures.jsonl" in expected) == (variant == "turns")
     assert ("1-reward-model/model/heads.safetensors" in expected) == (variant == "preference")
     roles = {name.split("/")[3] for name in expected if f"step-00000{steps}/" in name and name.endswith(".safetensors")}
-    assert roles == ({"policy", "critic", "reference"} if variant == "ppo" else {"policy"})
+    assert roles == {"policy", *ROLES.get(variant, ())}
     assert len(expected[f"{stage}/metrics.jsonl"]) == steps
     for number in range(kills):
         got = outcome(tmp_path / f"killed-{number}")

@@ -168,6 +168,6 @@ def test_success_is_measured_on_episodes(tmp_path: Path) -> None:
     assert found["n"] == 100 and found["length/mean"] == 6
     assert found["length/truncated_frac"] == pytest.approx(1 - found["success"]["mean"])
     assert len({reply.text for reply in items[0].replies}) > 1, "samples of one item differ"
-    assert items[0].prompt == "(0,0)" and items[0].completions[0].count("(") == 6
+    assert items[0].prompt == "(0,0)" and items[0].replies[0].text.count("(") == 6
     with pytest.raises(InputError, match="has 3 items, fewer than the 4"):
         run_items(sampler, model.chat, MazeTask(size=3), n=4, samples=1, sampling=ONE, key=5)

@@ -30,6 +30,22 @@ PAGE = Path(__file__).parents[2] / "docs" / "environments.md"
 Captured = pytest.CaptureFixture[str]
 QUICK = ("rl.steps=2", "rl.prompts=2", "rl.group=2", "rl.sampling.max_tokens=6", "eval_n=2", "--quiet")
 
+ODD = """
+from dataclasses import dataclass
+from burnish.tasks.environments import Partner
+
+@dataclass(frozen=True)
+class Broken(Partner):
+    max_turns = 2
+
+    def env(self, task, example):
+        return example.nothing
+
+@dataclass(frozen=True)
+class Loner:
+    pass
+"""
+
 
 @pytest.fixture
 def own(tmp_path: Path, nano: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -89,12 +105,7 @@ def test_the_page_names_every_environment_and_its_settings() -> None:
 
 
 def test_bad_environments_are_one_line(own: Path, capsys: Captured) -> None:
-    Path("odd.py").write_text(
-        "from dataclasses import dataclass\nfrom burnish.tasks.environments import Partner\n\n"
-        "@dataclass(frozen=True)\nclass Broken(Partner):\n    max_turns = 2\n\n"
-        "    def env(self, task, example):\n        return example.nothing\n\n"
-        "@dataclass(frozen=True)\nclass Loner:\n    pass\n"
-    )
+    Path("odd.py").write_text(ODD)
     order = ["run", "grpo", "--scale", "tiny", f"model={own}", "--out", "runs/bad", *QUICK]
     for settings, message in (
         (["task=countdown", "env=feedbck"], r"env: unknown environment 'feedbck'\. Did you mean 'feedback'"),
@@ -103,7 +114,7 @@ def test_bad_environments_are_one_line(own: Path, capsys: Captured) -> None:
         (["task=countdown", "env=odd.py:Loner"], "inherit from burnish.tasks.environments.Partner"),
         (
             ["task=countdown", "env=odd.py:Broken"],
-            r"does not work: its first turn raised AttributeError.*odd\.py, line 9",
+            r"does not work: its first turn raised AttributeError.*odd\.py, line 10",
         ),
         (["task=maze", "env=feedback"], "MazeTask has turns of its own"),
         (["task=maze", "reward=accuracy"], "its env pays: leave the reward out"),
@@ -124,8 +135,9 @@ def test_bad_environments_are_one_line(own: Path, capsys: Captured) -> None:
 
 @pytest.mark.parametrize("task", ["maze", "mazes", "word-game"])
 def test_conversations_by_name(task: str, own: Path) -> None:
-    assert main(["run", "grpo", "--scale", "tiny", f"model={own}", f"task={task}", "--out", "runs/c", *QUICK]) == 0
-    assert rows("c", 2)
+    order = ["run", "grpo", "--scale", "tiny", f"model={own}", f"task={task}", "--out", "runs/c", *QUICK]
+    assert main([*order, "rl.steps=1", *(["task.longest=6", "task.cap=6"] if task == "mazes" else [])]) == 0
+    assert rows("c", 1)
 
 
 def test_evaluation_with_an_environment(own: Path, capsys: Captured) -> None:
@@ -135,6 +147,9 @@ def test_evaluation_with_an_environment(own: Path, capsys: Captured) -> None:
     assert found["env"] == "feedback" and found["first_try"]["n"] == 3
     assert main([*order, "--env", "calculater"]) == 2
     assert "Did you mean 'calculator'" in capsys.readouterr().err
+    Path("odd.py").write_text(ODD)
+    assert main([*order, "--env", "odd.py:Broken"]) == 2, "and not a success rate of 0"
+    assert "raised AttributeError" in capsys.readouterr().err
 
 
 def test_names_and_kinds_in_a_configuration() -> None:

@@ -19,7 +19,7 @@ from burnish.tasks.checks import Generated
 from burnish.tasks.countdown import Countdown
 from burnish.tasks.feedback import Feedback
 from burnish.tasks.maze import MazeTask
-from burnish.tasks.mixture import Mixture
+from burnish.tasks.mixture import Mixture, parse
 from burnish.types import Completion, Env
 
 LARGEST, SUM, COUNTDOWN = Arithmetic(size=300), Arithmetic(kinds=("sum",), size=300), Countdown(size=300)
@@ -102,6 +102,11 @@ def test_a_mixture_on_the_command_line(text: str, names: tuple[str, ...], weight
     made = catalog.get(text)
     assert made == Mixture(tuple(catalog.single(name) for name in names), weights, names=names)
     assert config.apply(recipes.get("grpo").SCALES["tiny"], [f"task={text}"]).task == made
+
+
+def test_parts_from_elsewhere_are_called_by_their_last_name() -> None:
+    made = parse("tasks/mine.py:Own + 2*package/other", lambda _: LARGEST)
+    assert made.domains == ("Own", "other") and made.weights == (1.0, 2.0)
 
 
 @pytest.mark.parametrize(

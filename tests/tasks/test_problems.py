@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +12,7 @@ from burnish.errors import InputError
 from burnish.rewards.accuracy import accuracies, final_part
 from burnish.tasks.checks import SPLITS, split_of
 from burnish.tasks.problems import Problems, evasions
-from burnish.types import Completion, Example
+from burnish.types import Completion, Example, Reward
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,20 @@ def test_what_cannot_be() -> None:
         Double(style="cot")
     with pytest.raises(InputError, match="size of at least 1"):
         Double(size=0)
+
+
+def test_validate_holds_accuracies_against_the_reward_and_leaves_other_measures_alone() -> None:
+    class Measured(Double):
+        def measure(self, example: Example, completion: Completion) -> dict[str, float]:
+            return {**super().measure(example, completion), "language": 0.3}
+
+    class Disagreeing(Measured):
+        def measure(self, example: Example, completion: Completion) -> dict[str, float]:
+            return {**super().measure(example, completion), "accuracy": 1.0}
+
+        def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
+            return Double().reward(example, completions)
+
+    assert "disjoint" in Measured().validate(5)
+    with pytest.raises(AssertionError, match="instead of 0"):
+        Disagreeing().validate(5)

@@ -61,6 +61,14 @@ def test_calls_are_answered_and_the_answer_is_judged() -> None:
     assert heard(Echo(role="tool"), reply("!x"))[0][0] == user("you said x", "tool")
 
 
+def test_only_calls_that_are_answered_are_paid() -> None:
+    paid = [paid for _, paid, _ in heard(Echo(1, per_call=-0.5), reply("!x"), reply("!y"))]
+    assert paid == [-0.5, -1.0]
+    assert heard(Echo(per_call=0.5), reply("!x", "length"))[0][1] == -1.0
+    task = Echo(2, per_call=0.25)(GUESS)
+    assert task.play(task[0], ("!x", "!y", "b")) == ({"accuracy": 1.0}, 5.5), "what is measured stays"
+
+
 class Shout(Guess):
     """Takes any reply with the word in it: a careless grader."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.countdown import Countdown
 from burnish.tasks.mixture import Mixture
+from burnish.tasks.points24 import Points24
 from burnish.tasks.votes import said
 from burnish.types import Completion, Example, Message, Reward
 
@@ -41,8 +42,8 @@ def test_what_was_cut_off_says_nothing() -> None:
 def test_right_expressions_are_different_answers_also_in_a_mixture() -> None:
     part = Countdown()
     mixed = Mixture((part,))
-    found = votes(part, part[0], "1 + 2", "1+2", "2+1", "")
-    assert found == ["1+2", "1+2", "2+1", None]
+    for task in (part, Points24()):
+        assert votes(task, task[0], "1 + 2", "1+2", "2+1", "") == ["1+2", "1+2", "2+1", None]
     assert votes(mixed, mixed[0], "1 + 2", "2+1") == ["1+2", "2+1"]
 
 

@@ -125,8 +125,8 @@ def test_splits_share_no_word_and_validate_says_so() -> None:
 
 def test_what_cannot_be_played() -> None:
     with pytest.raises(InputError, match="one too many"):
-        environments(SMALL, SMALL[0], 3)
-    assert len(environments(replace(SMALL, opponent="random"), SMALL[0], 3)) == 3
+        SMALL.seats(SMALL[0], 3)
+    assert len(replace(SMALL, opponent="random").seats(SMALL[0], 3)) == 3
     with pytest.raises(InputError, match="Did you mean 'self'"):
         WordGame(opponent="selv")
     with pytest.raises(InputError, match="small letters"):

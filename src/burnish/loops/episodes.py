@@ -49,13 +49,16 @@ def has_turns(task: Task) -> TypeGuard[EnvTask]:
 def environments(task: EnvTask, example: Example, count: int, *, meet: bool = True) -> Sequence[Env]:
     """One env for each of ``count`` episodes. Where the players of a game ``meet``, their envs are linked, to train on.
 
-    Envs that cannot be made fail when their episode begins, as they may fail later.
+    Envs that cannot be made fail when their episode begins, as they may fail later. But an InputError, of a setting that
+    cannot work or of a package that is missing, is raised at once: there would be nothing else.
     """
     try:
         if meet and isinstance(task, Game):
             return task.seats(example, count)
         return [task.env(example) for _ in range(count)]
-    except Exception as error:  # noqa: BLE001 - whatever the code of a task raises costs its episodes, not the run
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever else the code of a task raises costs its episodes, not the run
         return [Broken(error)] * count
 
 

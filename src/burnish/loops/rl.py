@@ -253,16 +253,9 @@ def _drawing(
 ) -> Drawing:  # fmt: skip
     """Where the groups come from. Raises InputError where the settings do not go together or with the task."""
     grouping = Grouping(
-        sampler,
-        models.policy.chat,
-        task,
-        reward,
-        cfg.group,
-        cfg.sampling,
-        stage.seed,
-        algo.needs_greedy,
-        models.rival(algo),
-    )
+        sampler, models.policy.chat, task, reward, cfg.group, cfg.sampling, stage.seed, greedy=algo.needs_greedy,
+        rival=models.rival(algo),
+    )  # fmt: skip
     return Drawing(grouping, cfg, algo.select, FailureLog(stage, step))
 
 

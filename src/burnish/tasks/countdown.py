@@ -90,7 +90,7 @@ class Countdown:
 
     def said(self, example: Example, completion: Completion) -> str | None:  # noqa: ARG002 - of no use here
         """The expression, for votes: of the right ones each is another answer."""
-        return "".join((final_part(completion.text) or "").split()) or None
+        return written(completion)
 
     def gold(self, example: Example) -> str:
         """The expression from which the problem was made."""
@@ -201,6 +201,11 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 # --- expressions ----------------------------------------------------------------------------------
+
+
+def written(completion: Completion) -> str | None:
+    """The expression of a reply without its white space, None where there is none."""
+    return "".join((final_part(completion.text) or "").split()) or None
 
 
 def solves(text: str, numbers: Sequence[int], target: int) -> bool:

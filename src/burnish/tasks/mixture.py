@@ -123,14 +123,14 @@ def is_mixture(text: str) -> bool:
 def parse(text: str, get: Callable[[str], checks.Generated]) -> Mixture:
     """The mixture that ``2*countdown + sum`` means: names of tasks, each with its weight (1 where there is none).
 
-    ``get`` gives the task of a name. The parts are called by their names, ``file.py:Name`` by what follows the colon.
-    Raises InputError for what cannot be read, and for a task that is named twice.
+    ``get`` gives the task of a name. The parts are called by their names, ``file.py:Name`` and ``package/NAME`` by what comes
+    last. Raises InputError for what cannot be read, and for a task that is named twice.
     """
     terms = [_TERM.fullmatch(term) for term in text.split("+")]
     found = [(float(term[1] or 1), term[2]) for term in terms if term]
     if len(found) < len(terms):
         raise InputError(f"the tasks {text!r} cannot be read: {FORM}")
-    names = tuple(name.rpartition(":")[2] for _, name in found)
+    names = tuple(re.split("[:/]", name)[-1] for _, name in found)
     if len(set(names)) < len(names):
         raise InputError(f"a task of {text!r} is named twice: name each once, with its weight in all; {FORM}")
     return Mixture(tuple(get(name) for _, name in found), tuple(weight for weight, _ in found), names=names)

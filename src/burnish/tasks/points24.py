@@ -10,7 +10,7 @@ from itertools import combinations
 from burnish.core.keys import derive, permutation, uniforms
 from burnish.errors import InputError
 from burnish.tasks import checks
-from burnish.tasks.countdown import Stated, accuracies, explanation, faults, near_expressions
+from burnish.tasks.countdown import Stated, accuracies, explanation, faults, near_expressions, written
 from burnish.tasks.problems import Problems, evasions
 from burnish.types import Completion, Example, Reward, outcome
 
@@ -114,6 +114,10 @@ class Points24(Problems):
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """Strict: the reply is a right expression. Lenient: also with "words:" before it or "= target" after it."""
         return accuracies(completion, example.meta["numbers"], self.target)
+
+    def said(self, example: Example, completion: Completion) -> str | None:  # noqa: ARG002 - of no use here
+        """The expression, for votes: of the right ones each is another answer."""
+        return written(completion)
 
     def explain(self, example: Example, completion: Completion) -> str:
         """What is wrong with the expression: cards that are missing or used too often, the value it has."""

@@ -11,7 +11,7 @@ from burnish.errors import InputError
 from burnish.tasks import checks
 from burnish.tasks.checks import Generated, Judged
 from burnish.tasks.environments import CUT, Judging, Partner, reply
-from burnish.types import Env, Example, Message, Reward
+from burnish.types import Env, Example, Message, Reward, outcome
 
 SPENT = "No calls are left."
 ROLES = ("user", "tool")
@@ -24,11 +24,13 @@ class Tool(Partner):
     ``tell`` adds to the task's last message how the tool is called. The tool answers in the ``role`` "user", which every chat
     template knows; "tool" is for those that print such messages as they are. A reply that was cut off ends the episode, and so
     does a call that is not answered any more: both are judged as cut-off replies, which no task takes for right.
+    Every call that is answered is paid ``per_call``: a cost where it is negative, nothing by default.
     """
 
     calls: int = 3
     tell: bool = True
     role: str = "user"
+    per_call: float = 0.0
 
     def __post_init__(self) -> None:
         checks.check_choice("role", self.role, ROLES)
@@ -93,7 +95,8 @@ class ToolEnv(Judging):
             return (_user(SPENT),), self.judged(reply(text, "length")), True, {"called": self.called}
         self.called += 1
         said: Message = {"role": self.tool.role, "content": self.tool.answer(call)}
-        return (said,), (), False, {"called": self.called}
+        paid = outcome(self.tool.per_call, "call") if self.tool.per_call else ()
+        return (said,), paid, False, {"called": self.called}
 
 
 def _user(text: str) -> Message:

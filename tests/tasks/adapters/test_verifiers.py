@@ -47,7 +47,8 @@ class Sums(vf.Taskset[Sum, Config]):
             yield Sum(Data({prompt}, answer=str(2 * i)), self.config.task)
 {taskset}
 
-__all__ = ["Sums"]
+{after}
+__all__ = [name for name in ("Sums", "Own") if name in globals()]
 """
 PROMPT = 'prompt=f"{i} + {i} = ?", system_prompt="Reply with a number."'
 

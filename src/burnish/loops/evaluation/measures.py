@@ -132,7 +132,7 @@ def behaviour(items: Sequence[Item]) -> dict[str, Series]:
         "length/right": counted(items, lambda item, j: _length(item, j) if item.right[j] else None),
         "length/wrong": counted(items, lambda item, j: None if item.right[j] else _length(item, j)),
         "length/truncated_frac": counted(items, lambda item, j: item.replies[j].cut),
-        "length/repeated_frac": counted(items, lambda item, j: _repeats(item.replies[j])),
+        "length/circles_frac": counted(items, lambda item, j: _repeats(item.replies[j])),
         "reflection/words": counted(items, lambda item, j: len(_REFLECTIVE.findall(item.replies[j].text))),
         "reflection/frac": counted(items, lambda item, j: _REFLECTIVE.search(item.replies[j].text) is not None),
     }

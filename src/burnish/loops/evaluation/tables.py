@@ -16,7 +16,7 @@ BEHAVIOUR = {
     "length/thinking": "thinking, tokens",
     "length/answer": "answer, tokens",
     "length/truncated_frac": "cut off",
-    "length/repeated_frac": "going round in circles",
+    "length/circles_frac": "going round in circles",
     "reflection/words": "reflective words a reply",
     "reflection/frac": "replies with one",
 }
