@@ -94,10 +94,10 @@ class _Wanted:
     judge: Composable | None
 
 
-<<<<<<< HEAD
 def _problems(task: str, env: str, settings: Sequence[str], split: str) -> Measured | None:
+    from burnish.loops.episodes import has_turns
     from burnish.recipes.generic import asked
-    from burnish.tasks import environments
+    from burnish.tasks.environments import rehearse, split_of
 
     if not task:
         return None
@@ -105,23 +105,12 @@ def _problems(task: str, env: str, settings: Sequence[str], split: str) -> Measu
         raise InputError("task.split is not set here: give --split train, dev or test")
     found = asked(task, env, settings)
     assert found.task is not None
-    problems: Measured = environments.split_of(found.task, split)
-    return found.env(problems) if found.env else problems
-=======
-def _problems(task: str, env: str, split: str) -> Measured | None:
-    from burnish.loops.episodes import has_turns
-    from burnish.tasks import catalog
-    from burnish.tasks.environments import rehearse
-
-    if not task:
-        return None
-    problems: Measured = catalog.get_split(task, split)
-    if env:
-        problems = catalog.environment(env)(problems)
+    problems: Measured = split_of(found.task, split)
+    if found.env:
+        problems = found.env(problems)
     if has_turns(problems):
         rehearse(problems)
     return problems
->>>>>>> env6
 
 
 def _reward(text: str) -> Composable | None:
