@@ -130,6 +130,15 @@ def test_override(override, get, expected):
     assert type(got) is type(expected)
 
 
+def test_a_field_cannot_have_the_name_of_the_class_in_records():
+    @dataclass(frozen=True)
+    class Own:
+        kind: str = "mine"
+
+    with pytest.raises(InputError, match="Own has a field 'kind': rename it"):
+        config.plain(Own())
+
+
 @pytest.mark.usefixtures("names")
 def test_the_last_override_wins_and_parts_follow_the_whole():
     changed = config.apply(Config(), ["rl.steps=1", "rl.algo=dr_grpo", "rl.algo.kl.coef=0.1", "rl.steps=2"])
@@ -153,6 +162,10 @@ def test_checks_see_only_the_final_values():
         ("rl.algo.surrogate.scale=1", "unknown key"),  # of the other class of the union
         ("parts=[{nam: x}]", r"unknown key 'parts\[0\].nam'"),
         ("parts=[{weight: 1}]", r"parts\[0\].name is missing: Part needs name"),
+        ("rl.wram=1", r"Did you mean 'rl.warm'\? Keys"),  # here, before anything elsewhere
+        ("rl.algo.kl=KI", r"rl.algo.kl=KI: expected KL \| None, got str. Did you mean 'KL'\?"),
+        ("rl.lr=nan", "rl.lr is not a number: give one"),
+        ("limit=.nan", "limit is not a number"),
         ("rl.steps=many", "rl.steps=many: expected int, got str .*valid integer"),
         ("rl.steps=1.5", "rl.steps=1.5: expected int, got float"),
         ("rl.steps=yes", "rl.steps=yes: expected int, got bool"),

@@ -16,6 +16,12 @@ from burnish.sampling import Repetition, Sampling, Thinking
     ("make", "settings", "told"),
     [
         (Sampling, {"truncation": "half"}, "truncation must be full or kept, not 'half'"),
+        (
+            Sampling,
+            {"temperature": float("nan")},
+            "temperature=nan: give 0, which is greedy, or a finite number above it",
+        ),
+        (Sampling, {"temperature": -1.0}, "temperature=-1.0: give 0"),
         (Sampling, {"top_p": 0.0}, "top_p=0.0 keeps no token: give a number above 0 and at most 1"),
         (Sampling, {"top_p": 1.5}, "top_p=1.5"),
         (Sampling, {"top_p": float("nan")}, "top_p=nan"),

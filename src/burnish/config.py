@@ -120,7 +120,9 @@ def plain(config: Any, key: str = "config") -> Any:
     if is_dataclass(config) and not isinstance(config, type):
         values = {f.name: plain(getattr(config, f.name), f"{key}.{f.name}") for f in fields(config)}
         if KIND in values:
-            raise TypeError(f"{type(config).__name__} has a field '{KIND}': the name is reserved for the class")
+            raise InputError(
+                f"{type(config).__name__} has a field '{KIND}': rename it, records keep the name for the class"
+            )
         return {KIND: type(config).__name__, **values}
     if isinstance(config, Mapping):
         return {str(name): plain(value, f"{key}.{name}") for name, value in config.items()}
@@ -263,15 +265,16 @@ def _apply(config: C, assignments: Sequence[_Assignment]) -> C:
 
 
 def _suggest(error: _UnknownKeyError, known: Sequence[str]) -> InputError:
-    """The unknown key with up to three near ones: the same last word elsewhere, else a similar spelling."""
+    """The unknown key with up to three near ones: the same last word elsewhere, else a similar spelling, here first."""
     last = {key: key.rpartition(".")[2] for key in known}
-    word = error.key.rpartition(".")[2]
-    near = [key for key in known if last[key] == word] or difflib.get_close_matches(error.key, known, n=1)
+    group, _, word = error.key.rpartition(".")
+    near = [key for key in known if last[key] == word]
+    near = near or [f"{group}.{here}" for here in difflib.get_close_matches(word, error.level, n=1) if group]
+    near = near or difflib.get_close_matches(error.key, known, n=1)
     if not near:
         alike = difflib.get_close_matches(word, last.values(), n=1)
         near = [key for key in known if last[key] in alike]
     hint = f" Did you mean {' or '.join(repr(key) for key in near[:3])}?" if near else ""
-    group = error.key.rpartition(".")[0]
     where = f"Keys of '{group}'" if group else "Known"
     return InputError(f"unknown key '{error.key}'.{hint} {where}: {', '.join(error.level) or 'none'}.")
 
@@ -330,7 +333,8 @@ def _changed(annotation: Any, value: Any, group: Sequence[_Assignment], key: str
         return _rebuild(type(value), value, parts, f"{key}.")
     classes = _classes(annotation)
     if value is not None or len(classes) != 1:
-        choice = f" to one of {', '.join(classes)}" if value is None and classes else ""
+        by_name = any(member in list(NAMED) for member in _members(annotation))
+        choice = " by its name" if by_name else f" to one of {', '.join(classes)}" if value is None and classes else ""
         raise InputError(
             f"{key}.{parts[0].path[0]} cannot be set: {key} is {plain(value, key)!r}; set {key} first{choice}."
         )
@@ -381,13 +385,15 @@ def _validate(leaves: Sequence[Any], annotation: Any, given: _Assignment, key: s
     for value in [given.value, *([given.text] if given.text is not None and given.value is not None else [])]:
         try:
             result = _adapter(leaves).validate_python(value) if leaves else MISSING
+            if isinstance(result, float) and math.isnan(result):
+                raise InputError(f"{key} is not a number: give one")  # no comparison would refuse it
             if leaves and (isinstance(result, bool) or not isinstance(value, bool)):
                 return result
         except ValidationError as error:
             problem = problem or f" ({error.errors()[0]['msg']})" * (error.error_count() == 1)
     shown, names = given.value if given.text is None else given.text, _choices(annotation)
-    choice, problem = (f" ({', '.join(names)})", "") if names else ("", problem)
-    hint = near(given.value, names) if isinstance(given.value, str) else ""
+    choice, problem = f" ({', '.join(names)})" if names else "", "" if names or _classes(annotation) else problem
+    hint = near(given.value, names or _classes(annotation)) if isinstance(given.value, str) else ""
     got = type(given.value).__name__
     raise InputError(f"{key}={shown!s}: expected {_called(annotation)}{choice}, got {got}{problem}.{hint}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from burnish.errors import InputError
@@ -85,6 +86,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.truncation not in TRUNCATIONS:
             raise InputError(f"truncation must be {' or '.join(TRUNCATIONS)}, not '{self.truncation}'")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"temperature={self.temperature}: give 0, which is greedy, or a finite number above it")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p={self.top_p} keeps no token: give a number above 0 and at most 1")
         if self.thinking is None:

@@ -65,6 +65,14 @@ def test_a_file_and_beside_it_where_it_came_from(here: Path, capsys: Captured) -
     assert (here / "new" / "kept.jsonl").read_bytes() == (here / "first.jsonl").read_bytes()
 
 
+def test_settings_of_the_task(here: Path, nano: Path) -> None:
+    typed = ["curate", "reject", str(nano), "--task", "countdown", "-n", "2", "--samples", "4", "--max-tokens", "32"]
+    assert main([*typed, "threshold=0", "task.most=2", "--out", "kept.jsonl"]) == 0
+    assert all(row["difficulty"] == 2 for row in rows(here / "kept.jsonl"))
+    record = json.loads((here / "kept.run" / "1-reject" / "data.provenance.json").read_text())
+    assert "most=2" in json.dumps(record["source"])
+
+
 def test_the_commands_of_the_page_run(here: Path) -> None:
     """As they are printed, but for the model, the prompts and the length."""
     lines = [
@@ -125,6 +133,16 @@ def test_the_example_of_the_page_runs(here: Path) -> None:
             "reject table --data asked.jsonl --out a.jsonl threshold=2 --max-tokens 4",
             "nothing is left to write (16 drawn",
         ),
+        (
+            "reject table --data asked.jsonl --out a.jsonl --max-tokens 1",
+            "0 different): raise sampling.max_tokens, draw",
+        ),
+        ("reject table --data asked.jsonl --out a.jsonl threshold=nan", "threshold is not a number"),
+        (
+            "reject table --task sum --out a.jsonl task.numbrs=3",
+            "unknown key 'task.numbrs'. Did you mean 'task.numbers'?",
+        ),
+        ("reject table --data asked.jsonl --out a.jsonl task.numbers=3", "task.numbers cannot be set: task is None"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(typed: str, why: str, here: Path, capsys: Captured) -> None:

@@ -53,7 +53,16 @@ def test_two_models_are_compared_on_the_same_problems(nano: Path, tmp_path: Path
     text = capsys.readouterr().out
     for part in ("B - A on the same problems", "B wins 0.500", "how they reply", "group by group", "general questions"):
         assert part in text
+    assert "…" not in text, "no table is cut"
     assert "forgotten: nothing that these questions and tasks would show" in text
+
+
+def test_settings_of_task_and_environment(nano: Path, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "replies.jsonl"
+    typed = [str(nano), "--task", "countdown", "task.most=2", "--env", "feedback", "env.attempts=2", "-n", "3"]
+    found(capsys, *typed, "--out", str(out))
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["meta"]["difficulty"] for row in written] == [2, 2, 2]
 
 
 def test_general_questions_alone(nano: Path, capsys: Captured) -> None:
@@ -88,6 +97,9 @@ def test_every_reply_is_written(nano: Path, tmp_path: Path, capsys: Captured) ->
         (["--task", "sum", "--judge", "accurac", "--against", "nano"], "Did you mean 'accuracy'"),
         (["--task", "sum", "--judge", "accuracy"], "--judge has nothing to judge"),
         (["--task", "sum", "--out", "no/such/place.jsonl"], "in a directory that exists"),
+        (["task.numbrs=2", "--task", "sum"], "unknown key 'task.numbrs'. Did you mean 'task.numbers'?"),
+        (["env.calls=2", "--task", "sum"], "env.calls cannot be set: env is None; set env first by its name"),
+        (["task.split=dev", "--task", "sum"], "give --split train, dev or test"),
         ([], "add --task NAME"),
         (["--retention", "--by", "difficulty"], "add --task NAME"),
     ],

@@ -8,8 +8,8 @@ from dataclasses import fields
 
 import pytest
 
-from burnish.cli import main
-from burnish.core import algorithms, online, preference, reward_models
+from burnish.cli import curate, main, names
+from burnish.core import algorithms, online, orders, preference, reward_models
 from burnish.loops.judges import FORMS
 from burnish.recipes.catalog import RECIPES
 from burnish.rewards import catalog as rewards
@@ -150,6 +150,14 @@ def test_a_task_shows_three_problems_with_right_replies(capsys: Captured) -> Non
     task = TASKS["countdown"]().with_split("test")
     for index in range(3):
         assert task[index].messages[-1]["content"] in text and task.gold(task[index]) in text
+
+
+@pytest.mark.parametrize("name", [*names.orders(), *names.curation()])
+def test_orders_and_curation_have_their_docstrings_and_settings(name: str, capsys: Captured) -> None:
+    text = printed(capsys, "explain", name)
+    assert "Use it: burnish" in text and "``" not in text and "<function" not in text
+    settings = curate.settings(name) if name in names.curation() else {f.name: 0 for f in fields(getattr(orders, name))}
+    assert all(re.search(rf"^  {setting} ", text, re.MULTILINE) for setting in settings)
 
 
 def test_an_unknown_name_has_a_near_one_of_any_kind(capsys: Captured) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from burnish.cli import names
 from burnish.core import algorithms
+from burnish.core.orders import Order
 from burnish.engines.pretrained import ALIASES
+from burnish.loops.curate.catalog import FUNCTIONS
 from burnish.recipes.catalog import RECIPES
 from burnish.rewards.catalog import REWARDS
 from burnish.tasks.catalog import TASKS, TITLES
@@ -16,6 +18,8 @@ def test_names_are_those_of_the_tables() -> None:
     assert list(names.rewards()) == list(REWARDS)
     assert names.models() == list(ALIASES)
     assert list(names.recipes()) == list(RECIPES)
+    assert set(names.orders()) == {cls.__name__ for cls in Order.__subclasses__()}
+    assert list(names.curation()) == list(FUNCTIONS)
 
 
 def test_titles_are_the_first_lines() -> None:

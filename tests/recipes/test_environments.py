@@ -118,7 +118,10 @@ def test_bad_environments_are_one_line(own: Path, capsys: Captured) -> None:
         ),
         (["task=maze", "env=feedback"], "MazeTask has turns of its own"),
         (["task=maze", "reward=accuracy"], "its env pays: leave the reward out"),
-        (["task=countdown", "env=feedback", "env.attempt=3"], r"unknown key 'env\.attempt'\. Keys of 'env': attempts"),
+        (
+            ["task=countdown", "env=feedback", "env.attempt=3"],
+            r"unknown key 'env\.attempt'\. Did you mean 'env\.attempts'\? Keys of 'env': attempts",
+        ),
         (["task=countdown", "env=python", "env.backend=remote"], "no sandbox for programs works here"),
         (["task=word-game", "rl.group=3"], "set an even rl.group"),
         (["task=countdown", "env=feedback", "reward=accuracy.within_group()"], "judges replies one by one"),

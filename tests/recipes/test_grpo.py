@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from burnish import config
+from burnish.cli import main
 from burnish.core import algorithms
 from burnish.core.aggregate import constant, token_mean
 from burnish.core.algorithms import GRPO, RLOO, Algorithm
@@ -48,6 +49,16 @@ def test_prompts_come_from_one_place() -> None:
         tasks(replace(TINY, data="a.jsonl", task=Countdown()), None)
     with pytest.raises(InputError, match="leave it out"):
         tasks(replace(TINY, task=Countdown(), heldout=3), None)
+
+
+@pytest.mark.parametrize("algo", ["grpo", "rloo", "reinforce_pp_baseline"])
+def test_a_group_of_one_has_nothing_to_be_compared_with(
+    algo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["run", "grpo", "--scale", "tiny", "--quiet", "task=sum", f"algo={algo}", "rl.group=1"]
+    assert main([*typed, "--out", str(tmp_path / "r")]) == 2
+    assert "set rl.group=2 or more, or algo=reinforce" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
 
 
 def test_algorithms_and_tasks_are_given_by_name() -> None:

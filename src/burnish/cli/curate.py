@@ -36,7 +36,10 @@ def curate(
     function: Annotated[str, typer.Argument(metavar="FUNCTION", help="One of those below.", show_default=False)],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL] [KEY=VALUE]...", help="The model to ask, and settings such as per_prompt=2."),
+        typer.Argument(
+            metavar="[MODEL] [KEY=VALUE]...",
+            help="The model to ask, and settings, such as per_prompt=2 task.style=think.",
+        ),
     ] = None,
     task: Annotated[str, typer.Option(help="Prompts: the name of a task, see `burnish list`.")] = "",
     data: Annotated[str, typer.Option(help="Prompts, or what is curated: a data file.")] = "",
@@ -64,8 +67,15 @@ def curate(
     own = order.place
     short = {"n": n, "samples": samples, f"{own}max_tokens": max_tokens, f"{own}temperature": temperature}
     given = [f"{key}={value}" for key, value in short.items() if value is not None]
-    settings = order.settings([*given, *(word for word in words or [] if "=" in word)])
-    _perform(order, order.inputs(typed), settings, typed, out, seed)
+    changes = [word for word in words or [] if "=" in word]
+    about = [word for word in changes if "task" in order.takes and _first(word) == "task"]
+    settings = order.settings([*given, *(word for word in changes if word not in about)])
+    _perform(order, order.inputs(typed, about), settings, {**typed, "about": about}, out, seed)
+
+
+def settings(name: str) -> dict[str, Any]:
+    """``{setting: default}`` of the function of that name, ``Parameter.empty`` for one that has to be given."""
+    return _Order(name, catalog.get(name)).defaults()
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,18 @@ class _Order:
         hints = get_type_hints(self.function)
         return "sampling." if "cfg" in hints and "sampling" in {f.name for f in fields(_class(hints["cfg"]))} else ""
 
-    def inputs(self, typed: Mapping[str, str]) -> dict[str, Any]:
-        """What the options give. Raises InputError for one that is missing, or that the function has no use for."""
+    def defaults(self) -> dict[str, Any]:
+        """Its settings with their defaults, ``Parameter.empty`` for one that has to be given."""
+        hints = get_type_hints(self.function)
+        cfg: Any = _class(hints["cfg"])() if "cfg" in hints else None
+        own = {f.name: getattr(cfg, f.name) for f in fields(cfg)} if cfg else {}
+        return {name: p.default for name, p in self.takes.items() if name not in (*OPTIONS, "cfg")} | own
+
+    def inputs(self, typed: Mapping[str, str], about: Sequence[str] = ()) -> dict[str, Any]:
+        """What the options give; ``about`` are the settings of the task.
+
+        Raises InputError for an option that is missing, or that the function has no use for.
+        """
         prompts = "task" in self.takes
         for name, value in typed.items():
             if value and name not in self.takes and not (prompts and name == "data"):
@@ -98,7 +118,7 @@ class _Order:
 
             found["model"] = resolve(self._needed(typed, "model"))
         if prompts:
-            found["task"] = self._prompts(typed, found.get("reward"))
+            found["task"] = self._prompts(typed, about, found.get("reward"))
         if "data" in self.takes:
             found["data"] = Path(self._needed(typed, "data"))
         return found
@@ -133,15 +153,17 @@ class _Order:
             return parameter.name, hint | None, field(default=None)
         return parameter.name, hint, field(default=parameter.default)
 
-    def _prompts(self, typed: Mapping[str, str], reward: Composable | None) -> Task:
+    def _prompts(self, typed: Mapping[str, str], about: Sequence[str], reward: Composable | None) -> Task:
         task, data = typed["task"], typed["data"]
         if bool(task) == bool(data):
             what = "both --task and --data" if task else "no prompts"
             raise InputError(f"curate {self.name} has {what}: add either --task NAME or --data FILE")
-        if task:
-            from burnish.tasks import catalog as tasks
+        if task or about:
+            from burnish.recipes.generic import asked
 
-            return tasks.get(task)
+            chosen = asked(task, "", about).task
+            assert chosen is not None
+            return chosen
         from burnish.data.datasets import Dataset
         from burnish.tasks.userdata import UserTask
 

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from burnish.types import Sampling
 
 COLUMNS = ("A", "B", "B - A on the same problems")
-WIDTH = 110
+WIDTH = 120
 """Columns of text that a table needs."""
 
 
 def evaluate(
     *,
     model: Model,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of task and env: task.style=think env.attempts=3."),
+    ] = None,
     task: Annotated[str, typer.Option(help="The name of a task, see `burnish list`.")] = "",
     env: Annotated[str, typer.Option(help="An environment of `burnish list` to play the task in.")] = "",
     n: Annotated[int, typer.Option("-n", min=1, help="How many problems.")] = 200,
@@ -50,7 +54,7 @@ def evaluate(
 
     Problems and randomness are fixed: two models get the same problems, and a repeated command gives the same numbers.
     """
-    if not task and (env or by or judge or out or not retention):
+    if not task and (settings or env or by or judge or out or not retention):
         raise InputError("there is no task to measure: add --task NAME (see `burnish list`)")
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise InputError(f"--out {out}: give a file in a directory that exists")
@@ -60,7 +64,7 @@ def evaluate(
     from burnish.loops.evaluation import groups
     from burnish.types import Sampling
 
-    problems = _problems(task, env, split)
+    problems = _problems(task, env, settings or [], split)
     if problems is not None and by:
         groups.groups([problems[i].meta for i in range(min(n, len(problems)))], by)  # an error comes before the work
     samplers = [load_sampler(name) for name in (model, against) if name]
@@ -90,16 +94,20 @@ class _Wanted:
     judge: Composable | None
 
 
-def _problems(task: str, env: str, split: str) -> Measured | None:
+def _problems(task: str, env: str, settings: Sequence[str], split: str) -> Measured | None:
     from burnish.loops.episodes import has_turns
-    from burnish.tasks import catalog
-    from burnish.tasks.environments import rehearse
+    from burnish.recipes.generic import asked
+    from burnish.tasks.environments import rehearse, split_of
 
     if not task:
         return None
-    problems: Measured = catalog.get_split(task, split)
-    if env:
-        problems = catalog.environment(env)(problems)
+    if any(word.startswith("task.split=") for word in settings):
+        raise InputError("task.split is not set here: give --split train, dev or test")
+    found = asked(task, env, settings)
+    assert found.task is not None
+    problems: Measured = split_of(found.task, split)
+    if found.env:
+        problems = found.env(problems)
     if has_turns(problems):
         rehearse(problems)
     return problems

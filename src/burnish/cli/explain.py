@@ -53,11 +53,11 @@ TABLES = {
 
 
 def list_all(*, as_json: Json = False) -> None:
-    """List recipes, algorithms, losses, rewards, environments, tasks and models."""
+    """List recipes, algorithms, losses, rewards, environments, tasks, orders, curation and models."""
     tables = {table.plural: table.titles() for table in TABLES.values()}
     found = {"recipes": names.recipes(), **tables, "rewards": names.rewards(), "judges": names.judges()}
-    found["environments"] = names.environments()
-    found["tasks"] = names.tasks()
+    found |= {"environments": names.environments(), "tasks": names.tasks(), "orders": names.orders()}
+    found["curation"] = names.curation()
     if as_json:
         everything = {**found, "models": names.models()}
         keyed = {name.replace(" ", "_").replace("-", "_"): each for name, each in everything.items()}
@@ -66,8 +66,10 @@ def list_all(*, as_json: Json = False) -> None:
     uses = {table.plural: table.use for table in TABLES.values()}
     uses |= {"recipes": "burnish run NAME", "rewards": 'burnish run grpo reward="NAME + 0.2*NAME"'}
     uses["judges"] = "burnish run grpo reward='NAME(model=\"DIR\")'"
-    uses["environments"] = "burnish run grpo task=NAME env=NAME"
+    uses["environments"] = "burnish run grpo task=NAME env=NAME, or of your own: env=my_env.py:Name"
     uses["tasks"] = "burnish run grpo task=NAME, or of your own: task=my_task.py:Name"
+    uses["orders"] = "burnish run grpo rl.order=NAME"
+    uses["curation"] = "burnish curate NAME MODEL --task NAME --out FILE.jsonl"
     for kind, titles in found.items():
         print(f"{kind}  ({uses[kind]})")
         width = max(map(len, titles))
@@ -84,12 +86,12 @@ def explain(
         str,
         typer.Argument(
             metavar="NAME",
-            help="A recipe, an algorithm, a loss, a reward, an environment or a task.",
+            help="A name of `burnish list`.",
             show_default=False,
         ),
     ],
 ) -> None:
-    """Explain a recipe, an algorithm, a loss, a reward, a judge, an environment or a task."""
+    """Explain a name of `burnish list`: a recipe, an algorithm, a loss, a reward, an environment, a task, ..."""
     known = {
         **{kind: table.titles() for kind, table in TABLES.items()},
         "recipe": names.recipes(),
@@ -97,11 +99,13 @@ def explain(
         "judge": names.judges(),
         "environment": names.environments(),
         "task": names.tasks(),
+        "order": names.orders(),
+        "curation": names.curation(),
     }
     show = {
         "algorithm": _algorithm, "online method": _online, "preference loss": _preference,
         "reward-model loss": _reward_model, "recipe": _recipe, "reward": _reward, "judge": _judge,
-        "environment": _environment, "task": _task,
+        "environment": _environment, "task": _task, "order": _order, "curation": _curation,
     }  # fmt: skip
     spellings = dict.fromkeys(TABLES, name.lower().replace("-", "_"))
     kinds = [kind for kind in known if spellings.get(kind, name) in known[kind]]
@@ -306,6 +310,32 @@ def _environment(name: str) -> None:
     print(f"{_prose(inspect.getdoc(type(env)) or '')}\n")
     _print_rows([(f.name, _shown(getattr(env, f.name))) for f in fields(env)])  # type: ignore[arg-type]
     print(f"\nUse it: burnish run grpo task=NAME env={name} env.SETTING=VALUE ...")
+
+
+def _order(name: str) -> None:
+    from burnish.core import orders
+
+    cls = getattr(orders, name)
+    print(f"{_prose(inspect.getdoc(cls) or '')}\n")
+    _print_rows([(f.name, _shown(getattr(cls(), f.name))) for f in fields(cls)])
+    print(
+        f'\nUse it: burnish run grpo rl.order={name} ..., or with settings rl.order="{{kind: {name}, SETTING: VALUE}}"'
+    )
+
+
+def _curation(name: str) -> None:
+    from burnish.cli import curate
+    from burnish.loops.curate import catalog
+
+    print(f"{_prose(inspect.getdoc(catalog.get(name)) or '')}\n")
+    rows = []
+    for key, value in curate.settings(name).items():
+        text = "to be given" if value is inspect.Parameter.empty else _shown(value)
+        rows.append((key, textwrap.shorten(text, LINE - 20, placeholder=" ...")))
+    _print_rows(rows)
+    print(
+        f"\nUse it: burnish curate {name} ... SETTING=VALUE --out FILE.jsonl    (burnish curate --help has the options)"
+    )
 
 
 def _made_of(value: Any) -> None:

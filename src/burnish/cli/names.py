@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import burnish
+from burnish.loops.curate import catalog as curation_catalog
 from burnish.recipes import catalog
 from burnish.rewards import catalog as rewards_catalog
 
@@ -47,6 +48,19 @@ def tasks() -> dict[str, str]:
 def environments() -> dict[str, str]:
     """``{name: title}`` of :data:`burnish.tasks.catalog.ENVS`: the first line of the module that each is imported from."""
     return {name: _title(module) for name, module in _imported("tasks/catalog.py", "ENVS").items()}
+
+
+def orders() -> dict[str, str]:
+    """``{name: title}`` of the orders in :mod:`burnish.core.orders`: the first sentence of each docstring."""
+    classes = (each for each in _statements("core/orders.py") if isinstance(each, ast.ClassDef))
+    found = (each for each in classes if any(isinstance(base, ast.Name) and base.id == "Order" for base in each.bases))
+    prose = {each.name: " ".join((ast.get_docstring(each) or "").replace("``", "").split()) for each in found}
+    return {name: text.partition(". ")[0].rstrip(".") for name, text in prose.items()}
+
+
+def curation() -> dict[str, str]:
+    """``{name: title}`` of the functions of `burnish curate`."""
+    return curation_catalog.titles()
 
 
 def rewards() -> dict[str, str]:

@@ -28,6 +28,8 @@ class Advantage(ABC):
     """Whether ``batch.values`` has to be there."""
     needs_greedy = False
     """Whether each group has one more row, decoded greedily and not trained on, to be its baseline."""
+    needs_group = False
+    """Whether the completions of a prompt are only compared with each other, so that a group of one is worth 0."""
     rival: float | None = None
     """The share of the reference in the rival that as many completions come from, not trained on (Method.rival)."""
 
@@ -65,6 +67,7 @@ class GroupMean(Advantage):
     """
 
     std: bool = True
+    needs_group = True
 
     def __call__(self, batch: Batch, rewards: Tensor, state: State) -> Tensor:  # noqa: ARG002
         episodes = Episodes.of(batch)
@@ -86,6 +89,8 @@ class LeaveOneOut(Advantage):
 
     Equals ``G/(G-1)`` times the centred reward; a group of one has no other member and gets 0.
     """
+
+    needs_group = True
 
     def __call__(self, batch: Batch, rewards: Tensor, state: State) -> Tensor:  # noqa: ARG002
         episodes = Episodes.of(batch)

@@ -184,6 +184,10 @@ class Whiten(Advantage):
         return self.inner.needs_greedy
 
     @property
+    def needs_group(self) -> bool:  # type: ignore[override]
+        return self.inner.needs_group
+
+    @property
     def rival(self) -> float | None:  # type: ignore[override]
         return self.inner.rival
 

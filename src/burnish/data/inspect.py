@@ -131,7 +131,7 @@ def render(report: Report) -> RenderableType:
         for length in report.lengths:
             lengths.add_row(length.what, *map(str, (length.min, length.median, length.p95, length.max)))
         parts.append(lengths)
-    if not report.problems:
+    if report.kind and not report.problems:
         parts.append(Text("no problems found", style="green"))
     for problem in report.problems:
         more = ", ..." if problem.count > len(problem.rows) else ""

@@ -43,7 +43,7 @@ class Failure:
         return cls(turn, type(error).__name__, str(error), place, tuple(lines[-LINES:]))
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.message} ({self.place})"
+        return f"{self.kind}: {' '.join(self.message.split())} ({self.place})"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,10 +100,10 @@ def learned(run: Run, model: Artifact, before: dict[str, Any], after: dict[str, 
 
 def say_next(run: Run, model: Artifact, prompt: str) -> None:
     """Where the run and its model are, and what to type next."""
-    short, question = os.path.relpath(model), " ".join(prompt.split())[:80].replace('"', "'")
+    short, question = os.path.relpath(model), shlex.quote(textwrap.shorten(prompt, 160, placeholder=""))
     run.view.say(
         f"\nThe run is in {os.path.relpath(run.directory)}; the model in {short} loads in transformers.\n"
-        f'Talk to it:         burnish chat {short}\nAsk it once:        burnish sample {short} "{question}"'
+        f"Talk to it:         burnish chat {short}\nAsk it once:        burnish sample {short} {question}"
     )
 
 

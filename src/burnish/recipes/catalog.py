@@ -45,11 +45,16 @@ class Recipe(Protocol):
 def get(name: str) -> Recipe:
     """The recipe of that name, imported. Raises InputError with the nearest name.
 
-    From here on, configurations take an algorithm, a loss, a task, an environment and the functions these are
-    made of by name too.
+    From here on, configurations take names, too: see :func:`register`.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
+    register()
+    return cast("Recipe", importlib.import_module(RECIPES[name]))
+
+
+def register() -> None:
+    """Let configurations take an algorithm, a loss, a task, an environment and the functions these are made of by name."""
     from burnish import config
     from burnish.core import (
         aggregate,
@@ -90,7 +95,6 @@ def get(name: str) -> Recipe:
     config.functions(scores.Slope, "slope", scores)
     config.functions(preference.Trust, "trust", preference)
     config.functions(process.Label, "label", process)
-    return cast("Recipe", importlib.import_module(RECIPES[name]))
 
 
 def titles() -> dict[str, str]:

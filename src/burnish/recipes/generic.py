@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import AutoConfig
 
+from burnish import config
 from burnish.data.kinds import RECIPES, Kind, kind
 from burnish.data.rows import load_rows
 from burnish.errors import InputError
 from burnish.loops import judges
 from burnish.loops.judges import MAKERS
+from burnish.recipes import catalog
 from burnish.rewards.base import Composable
 from burnish.rewards.expression import parse
 from burnish.rewards.pool import guarded
 from burnish.rewards.tree import plan
+from burnish.tasks.checks import Split
+from burnish.tasks.environments import Environment
 
 
 def kind_for(recipe: str, path: str) -> Kind:
@@ -33,6 +39,21 @@ def kind_for(recipe: str, path: str) -> Kind:
             f"{' or '.join(others)} (burnish data FILE says what is in a file)."
         )
     return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task and who plays it, for commands that have no other settings: ``task.style=think env.attempts=3``."""
+
+    task: Split | None = None
+    env: Environment | None = None
+
+
+def asked(task: str, env: str, settings: Sequence[str]) -> Asked:
+    """Both by their names, empty for none, with their settings. Raises InputError as a recipe does for the same words."""
+    catalog.register()
+    names = [f"{key}={name}" for key, name in (("task", task), ("env", env)) if name]
+    return config.apply(Asked(), [*names, *settings])
 
 
 def given_reward(reward: str, reward_model: str, seconds: float) -> Composable | None:

@@ -87,6 +87,11 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
 
     ``critic`` and ``pretraining`` are what some algorithms need besides (see :func:`burnish.loops.rl.rl`).
     """
+    if s.rl.group < 2 and s.algo.advantage.needs_group:
+        raise InputError(
+            "rl.group=1: this algorithm compares completions of one prompt with each other; set rl.group=2 or more, or "
+            "algo=reinforce"
+        )
     reward = given_reward(s.reward, s.reward_model, s.reward_seconds)
     parts = tasks(s, reward)
     base = resolve(s.model)

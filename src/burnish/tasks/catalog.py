@@ -137,7 +137,7 @@ def single(name: str) -> Generated:
     """The same for who needs single replies and splits. Raises InputError for a conversation, or a task without splits."""
     task = get(name)
     if hasattr(task, "env"):
-        raise InputError(f"task {name} is a conversation, which is trained on by the recipes grpo, ppo and maze-rl")
+        raise InputError(f"task {name} is a conversation: train on it by itself, with the recipe grpo, ppo or maze-rl")
     missing = [method for method in ("with_split", "measure") if not hasattr(task, method)]
     if missing:
         raise InputError(f"task {name} lacks {', '.join(missing)}, which this recipe needs: see docs/tasks.md")

@@ -51,3 +51,5 @@ def test_pairs_by_length(tmp_path: Path) -> None:
     assert Counter(len(row["chosen"]) > len(row["rejected"]) for row in kept) == {True: 5, False: 5}
     assert [row for row in pairs if row in kept] == kept
     assert provenance(path)["counts"] == {"pairs": 25, "kept": 10}
+    with pytest.raises(InputError, match="rows of kind 'prompt-completion', which are no pairs: give rows with chosen"):
+        curate(tmp_path / "none", balance_pairs, write(tmp_path / "b.jsonl", [{"prompt": "q", "completion": "y"}]))

@@ -125,11 +125,17 @@ def test_bad_dialogues_are_left_out(tmp_path: Path) -> None:
         "topics": 3, "prompts": 3, "dialogues": 3, "good enough": 2, "by people": 0, "kept": 2,
     }  # fmt: skip
     assert provenance(path)["source"]["synthetic_share"] == 1
+    with pytest.raises(InputError, match=r"no dialogue came about, .*: raise max_tokens"):
+        curate(tmp_path / "p", synthesise, Scripted(mute), topics=("b",), cfg=Synthesis(per_topic=1))
     with pytest.raises(InputError, match="of 1 prompts came 1 dialogues and none with a score of 1"):
         curate(
             tmp_path / "q", synthesise, both, topics=("b",), reward=SaysGood(),
             cfg=Synthesis(per_topic=1, turns=1, forms=("topic {topic}",), least=1.0),
         )  # fmt: skip
+
+
+def mute(text: str) -> str:  # noqa: ARG001
+    return ""
 
 
 def rule(text: str) -> str:

@@ -45,6 +45,7 @@ def test_a_reply_says_its_answer_where_it_marks_one() -> None:
     assert said(reply("\\boxed{4} and so \\boxed{4.0}")) == "4"
     assert said(reply("\\boxed{4} or \\boxed{5}")) is None, "two answers are none"
     assert said(reply("<answer>4</answer>", finish="length")) is None
+    assert said(reply("<answer>4</answer>", finish="repetition")) is None
     assert said(reply("<think>4")) is None
     assert said(reply("it may be 4"), sources=("number",)) == "4"
     assert said(reply("it may be 4"), sources=("boxed",)) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from burnish.core import keys
 from burnish.data.comparisons import compare
-from burnish.data.kinds import kind
+from burnish.data.kinds import COMPARED, kind
 from burnish.data.rows import load_rows, numbered
 from burnish.data.transforms import balance_lengths
 from burnish.errors import InputError
@@ -65,6 +65,8 @@ def balance_pairs(stage: Stage, data: Path, *, buckets: int = 10) -> Path:
     """
     rows = load_rows(data)
     found = kind(rows)
+    if found not in COMPARED:
+        raise InputError(f"{data} has rows of kind '{found}', which are no pairs: give rows with chosen and rejected")
     pairs = [
         replace(pair, meta={"place": place})
         for place, row in enumerate(rows)

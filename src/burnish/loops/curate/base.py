@@ -149,7 +149,10 @@ def store(
     lines = [json.dumps(row) + "\n" for row in rows]
     told = ", ".join(f"{count} {what}" for what, count in counts.items())
     if not lines:
-        raise InputError(f"nothing is left to write ({told}): draw more samples, ask other prompts, or relax that step")
+        longer = "raise sampling.max_tokens, " if counts.get("that end") == 0 else ""
+        raise InputError(
+            f"nothing is left to write ({told}): {longer}draw more samples, ask other prompts, or relax that step"
+        )
     files.write_text(path, "".join(lines))
     record = {"stage": stage.name, "seed": stage.seed, "source": source, "counts": counts}
     files.write_text(stage.directory / f"{name}.provenance.json", json.dumps(record, indent=2, default=str) + "\n")

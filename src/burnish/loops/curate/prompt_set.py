@@ -161,7 +161,7 @@ def difficulty(
         group = done[number * cfg.samples : (number + 1) * cfg.samples]
         right = sum(total(reward) >= cfg.least for reward in grader(examples[place], group))
         rates[place + 1] = right / cfg.samples
-    return Difficulty(cfg.samples, rates, sum(c.finish == "length" for c in done) / max(1, len(done)))
+    return Difficulty(cfg.samples, rates, sum(c.cut for c in done) / max(1, len(done)))
 
 
 def _gradable(example: Example, grader: Composable) -> bool:

@@ -135,6 +135,11 @@ def synthesise(
     rows = [_row(dialogue, reward) for dialogue in dialogues]
     good = [row for row in rows if row.get("score", cfg.least) >= cfg.least]
     written = [{"messages": list(e.messages), "synthetic": False} for e in (Dataset(human) if human else ())]
+    if not rows:
+        raise InputError(
+            "no dialogue came about, because all that was written was cut off, empty or the same again: raise max_tokens, or "
+            "look at what the models write with 'burnish sample'"
+        )
     if not good:
         raise InputError(
             f"of {len(prompts)} prompts came {len(rows)} dialogues and none with a score of {cfg.least}: lower least, or look "

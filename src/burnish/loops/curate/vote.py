@@ -101,7 +101,7 @@ def classes(answers: Sequence[str | None], prompt: str = "") -> list[int | None]
 
 def said(completion: Completion, prompt: str = "", sources: tuple[str, ...] = MARKED) -> str | None:
     """The answer of a completion; None where it was cut off, states none, or several that differ."""
-    answers = [] if completion.finish == "length" else stated(completion.text, sources)
+    answers = [] if completion.cut else stated(completion.text, sources)
     agree = answers and all(equivalent(answers[0], other, prompt) for other in answers[1:])
     return answers[0].strip() or None if agree else None
 

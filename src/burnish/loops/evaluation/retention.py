@@ -188,9 +188,9 @@ def _moved(what: str, before: Series, after: Series) -> dict[str, Any]:
 
 def table(moved: Mapping[str, Any], title: str) -> Table:
     """The table for people."""
-    out = Table(box=None, padding=(0, 2), title=title, title_justify="left")
+    out = Table(box=None, padding=(0, 1), title=title, title_justify="left")  # all of it in 120 columns
     for column in ("", "n", "right before", "right after", "change", "nats per token"):
-        out.add_column(column, no_wrap=True)
+        out.add_column(column)
     for name, one in moved.items():
         right, nll = one[RIGHT], one.get(NLL)
         out.add_row(
