@@ -328,7 +328,7 @@ def _curation(name: str) -> None:
     from burnish.loops.curate import catalog
 
     print(f"{_prose(inspect.getdoc(catalog.get(name)) or '')}\n")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key, value in curate.settings(name).items():
         text = "to be given" if value is inspect.Parameter.empty else _shown(value)
         rows.append((key, textwrap.shorten(text, LINE - 20, placeholder=" ...")))
