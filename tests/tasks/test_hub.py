@@ -117,6 +117,10 @@ def test_offline_there_is_one_error_that_says_what_was_tried_and_what_to_do() ->
 def test_files_that_are_not_the_published_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file with 'train' in its name .* \(it has no data file\)"):
         len(Gsm8k(tmp_path))
+    with pytest.raises(
+        InputError, match=r"nowhere is no directory: give one with a copy of openai/gsm8k, task\.path=DIR"
+    ):
+        len(Gsm8k(tmp_path / "nowhere"))
     (tmp_path / "valid.jsonl").write_text('{"question": "1+1?", "answer": "#### 2"}\n')
     with pytest.raises(InputError, match=r"it has valid\.jsonl.*copy of openai/gsm8k"):
         len(Gsm8k(tmp_path))

@@ -67,7 +67,7 @@ def list_all(*, as_json: Json = False) -> None:
     uses |= {"recipes": "burnish run NAME", "rewards": 'burnish run grpo reward="NAME + 0.2*NAME"'}
     uses["judges"] = "burnish run grpo reward='NAME(model=\"DIR\")'"
     uses["environments"] = "burnish run grpo task=NAME env=NAME, or of your own: env=my_env.py:Name"
-    uses["tasks"] = "burnish run grpo task=NAME, or of your own: task=my_task.py:Name"
+    uses["tasks"] = "burnish run grpo task=NAME, my_task.py:Name, or reasoning-gym/NAME, gymnasium/NAME, verifiers/NAME"
     uses["orders"] = "burnish run grpo rl.order=NAME"
     uses["curation"] = "burnish curate NAME MODEL --task NAME --out FILE.jsonl"
     for kind, titles in found.items():
@@ -328,7 +328,7 @@ def _curation(name: str) -> None:
     from burnish.loops.curate import catalog
 
     print(f"{_prose(inspect.getdoc(catalog.get(name)) or '')}\n")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key, value in curate.settings(name).items():
         text = "to be given" if value is inspect.Parameter.empty else _shown(value)
         rows.append((key, textwrap.shorten(text, LINE - 20, placeholder=" ...")))

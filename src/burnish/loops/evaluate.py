@@ -12,7 +12,7 @@ from burnish.data.chat import Chat
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
-from burnish.loops.episodes import FAILED, Opening, environments, has_turns, play
+from burnish.loops.episodes import Opening, environments, has_turns, play
 from burnish.loops.evaluation.measures import Item, behaviour, estimates, measures, scores, thinking
 from burnish.stage import Stage
 from burnish.tasks.votes import said
@@ -109,13 +109,13 @@ def summarise(items: Sequence[Item], ks: Sequence[int] = (1,)) -> dict[str, Any]
     With several samples per item the interval treats items, not samples, as independent.
     """
     found = estimates(behaviour(items))
-    finishes = [reply.finish for item in items for reply in item.replies]
+    failed = found["env/failed_frac"]["mean"]
     return {
         "n": len(items),
         "samples": len(items[0].replies),
         **estimates(scores(items, ks)),
         **{name: found[name]["mean"] for name in ("length/mean", "length/truncated_frac")},
-        **({"env/failed_frac": finishes.count(FAILED) / len(finishes)} if FAILED in finishes else {}),
+        **({"env/failed_frac": failed} if failed else {}),
     }
 
 

@@ -87,6 +87,8 @@ class Published(ABC):
 
     def _local(self, part: str) -> list[Path]:
         assert self.path is not None
+        if not self.path.is_dir():
+            raise InputError(f"{self.path} is no directory: give one with a copy of {self.repository}, task.path=DIR")
         files = sorted(file for file in self.path.rglob("*") if file.suffix in SUFFIXES)
         found = [file for file in files if part in file.name]
         if not found:

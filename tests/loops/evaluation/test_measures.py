@@ -74,6 +74,7 @@ def test_reflective_words_are_whole_words_in_any_case() -> None:
 def test_what_was_cut_off_and_what_goes_round_in_circles() -> None:
     assert measures([item(("a", 0), finish="length")])["length/truncated_frac"] == [(1.0, 1.0)]
     assert measures([item(("a", 0), finish="repetition")])["length/circles_frac"] == [(1.0, 1.0)]
+    assert measures([item(("a", 0), finish="failed")])["env/failed_frac"] == [(1.0, 1.0)]
     assert circles("So we go. " + "and on and on " * 5) and circles("12 " * 12)
     assert not circles("") and not circles("...") and not circles("no no no no") and not circles("12 " * 12 + "13")
     assert not circles("one two three four five six seven eight nine ten eleven twelve thirteen")

@@ -15,6 +15,7 @@ from burnish.core import intervals
 from burnish.core.estimates import best_of_n, cons_at_k, pass_at_k
 from burnish.core.intervals import Series
 from burnish.data.chat import Chat
+from burnish.loops.episodes import FAILED
 from burnish.rewards.answers import after_thoughts
 from burnish.rewards.reading import words
 from burnish.types import Completion, Example
@@ -133,6 +134,7 @@ def behaviour(items: Sequence[Item]) -> dict[str, Series]:
         "length/wrong": counted(items, lambda item, j: None if item.right[j] else _length(item, j)),
         "length/truncated_frac": counted(items, lambda item, j: item.replies[j].cut),
         "length/circles_frac": counted(items, lambda item, j: _repeats(item.replies[j])),
+        "env/failed_frac": counted(items, lambda item, j: item.replies[j].finish == FAILED),
         "reflection/words": counted(items, lambda item, j: len(_REFLECTIVE.findall(item.replies[j].text))),
         "reflection/frac": counted(items, lambda item, j: _REFLECTIVE.search(item.replies[j].text) is not None),
     }

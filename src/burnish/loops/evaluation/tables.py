@@ -17,6 +17,7 @@ BEHAVIOUR = {
     "length/answer": "answer, tokens",
     "length/truncated_frac": "cut off",
     "length/circles_frac": "going round in circles",
+    "env/failed_frac": "the environment failed",
     "reflection/words": "reflective words a reply",
     "reflection/frac": "replies with one",
 }
