@@ -84,8 +84,8 @@ SETTINGS = {
     "python": Setting(
         CALLED,
         PythonTool(calls=1, tell=False, per_call=0.2)(PRODUCT),
-        ProgramGuesses(CALLED, size=600),
-        fitted(200, 16, 3e-3),
+        ProgramGuesses(CALLED, size=1200),
+        fitted(320, 16, 3e-3),
         32,
     ),
 }
