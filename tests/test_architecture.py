@@ -21,7 +21,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "signals": (),
     "view": (),
     "files": ("errors",),
-    "config": ("errors",),
+    "names": ("errors",),
+    "config": ("errors", "names"),
     "sinks": ("errors",),
     "core": ("types", "errors"),
     "tabular": ("types", "errors", "core"),
@@ -41,6 +42,7 @@ ELSEWHERE = {
     "errors": "test_config.py",
     "core/method": "core/test_online.py",
     "lazy": "test_public.py",
+    "names": "test_config.py",
     # Signals need processes to be sent to.
     "signals": "faults/test_processes.py",
     # A sink is seen at work where a view is.

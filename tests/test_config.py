@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from burnish import config
+from burnish import names as registry
 from burnish.errors import InputError, unknown
 
 
@@ -94,8 +95,9 @@ def _by_name(name: str) -> Algorithm:
 
 @pytest.fixture
 def names(monkeypatch):
-    monkeypatch.setattr(config, "NAMED", {})
-    config.named(Algorithm, _by_name)
+    monkeypatch.setattr(registry, "NAMED", table := {})
+    monkeypatch.setattr(config, "NAMED", table)
+    registry.named(Algorithm, _by_name)
 
 
 @pytest.mark.parametrize(
@@ -322,8 +324,9 @@ class Drawing:
 
 @pytest.fixture
 def measures(monkeypatch):
-    monkeypatch.setattr(config, "NAMED", {})
-    config.functions(Measure, "measure", sys.modules[__name__])
+    monkeypatch.setattr(registry, "NAMED", table := {})
+    monkeypatch.setattr(config, "NAMED", table)
+    registry.functions(Measure, "measure", sys.modules[__name__])
 
 
 @pytest.mark.parametrize(

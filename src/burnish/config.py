@@ -3,7 +3,7 @@
 A nested mapping changes the fields it names. Where an annotation allows several classes (a union of dataclasses, or an
 abstract class and its dataclass subclasses), the reserved key ``kind`` in a mapping picks one by its name; :func:`plain`
 writes it, so what it gives can be read back. The bare class name stands for the class with its defaults. A field whose type
-has a table of named values (see :func:`named` and :func:`functions`) also takes a name.
+has a table of named values (:mod:`burnish.names`) also takes a name.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -24,61 +24,11 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from burnish.errors import InputError, near, unknown
+from burnish.errors import InputError, near
+from burnish.names import NAMED
 
 C = TypeVar("C")
 KIND = "kind"
-
-
-class Names(NamedTuple):
-    """What turns a name into a value; where they can be counted, all names; classes that are values of the type too."""
-
-    lookup: Callable[[str], Any]
-    all: tuple[str, ...] = ()
-    classes: tuple[Any, ...] = ()
-
-
-NAMED: dict[Any, Names] = {}
-"""``{type: names}`` for fields of that type. Searched by equality: an annotation with metadata cannot be hashed."""
-
-
-def named(type_: Any, lookup: Callable[[str], Any], classes: Sequence[Any] = ()) -> None:
-    """Let fields of ``type_`` be given by name (``lookup`` raises InputError for one that does not exist), or as one of the
-    dataclasses ``classes`` by ``kind``: for a protocol, of which they are no subclasses.
-    """
-    NAMED[type_] = Names(lookup, classes=tuple(classes))
-
-
-def functions(type_: Any, called: str, module: ModuleType) -> None:
-    """Let fields of ``type_``, a ``Callable[...]``, be given by the name of a public function of the module with its signature.
-
-    A dataclass whose instances can be called with that signature counts too: its name stands for its defaults, ``kind`` picks
-    it. ``module:name``, as :func:`plain` writes it, is understood. ``called`` is what errors call such a value.
-    """
-    found = {
-        name: value
-        for name, value in vars(module).items()
-        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__ and _fits(value, type_)
-    }
-
-    def lookup(name: str) -> Any:
-        own = name.removeprefix(f"{module.__name__}:")
-        if own not in found:
-            raise unknown(called, name, found)
-        return found[own]() if is_dataclass(found[own]) else found[own]
-
-    NAMED[type_] = Names(lookup, tuple(found), tuple(value for value in found.values() if is_dataclass(value)))
-
-
-def _fits(value: Any, type_: Any) -> bool:
-    """Whether a function, or the instances of a dataclass, have the signature of a ``Callable[...]``."""
-    function = value.__call__ if is_dataclass(value) and isinstance(value, type) else value
-    if not inspect.isfunction(function):
-        return False
-    hints = get_type_hints(function)
-    wanted = get_args(type_)
-    result = hints.pop("return", None)
-    return (list(hints.values()), result) == wanted
 
 
 def apply(config: C, overrides: Sequence[str]) -> C:

@@ -120,8 +120,10 @@ def test_replay_trains_on_saved_rollouts(arguments: Grpo, tmp_path: Path) -> Non
     rollouts = tmp_path / "run" / "1-rl" / "rollouts"
     (tmp_path / "reward.py").write_text("def score(completion):\n    raise RuntimeError('not asked again')\n")
     assert main(arguments("rl.steps=2", "--replay", str(rollouts), out=tmp_path / "again")) == 0
-    lost = {"reward/timeouts", "reward/crashes"}
-    asked = [{name: value for name, value in step.items() if name not in lost} for step in steps(tmp_path / "run")]
+    lost = ("reward/timeouts", "reward/crashes", "draw/")
+    asked = [
+        {name: value for name, value in step.items() if not name.startswith(lost)} for step in steps(tmp_path / "run")
+    ]
     assert steps(tmp_path / "again") == asked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ from burnish.types import Completion
 from burnish.view import View
 from evidence import base, generalise
 from evidence.generalise import EXPERIMENT, MEASURED, TRAINED, Pretraining, Solved, fit_cost, points, resigned, rl_costs
+
+
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows: all of them would be encoded before the first step."""
+    monkeypatch.setattr(generalise, "Pretraining", partial(Pretraining, size=64))
+    monkeypatch.setattr(generalise, "Solved", partial(Solved, replace(TRAINED, size=64)))
 
 
 def right(expression: str, numbers: tuple[int, ...]) -> bool:
@@ -57,8 +64,9 @@ def test_supervised_rows_are_right() -> None:
 
 
 def test_what_is_measured_is_within_the_shares_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = resolve("nano")
+    small(monkeypatch)
     monkeypatch.setattr(generalise, "BUDGET", 30.0)
+    model = resolve("nano")
     cfg = replace(generalise._FIT, steps=4, checkpoint_every=1)
     with Run.open(tmp_path / "run", view=View(quiet=True)) as run:
         run.stage(generalise.fitted, "train", model, cfg=cfg)
@@ -66,7 +74,8 @@ def test_what_is_measured_is_within_the_shares_of_the_budget(tmp_path: Path, mon
     assert [point["passes"] for point in found] == [0.0, 10.0, 20.0, 29.0]
 
 
-def test_a_step_costs_its_tokens(tmp_path: Path) -> None:
+def test_a_step_costs_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
     model = resolve("nano")
     cost = fit_cost(LocalModel(model, generalise._ENGINE))
     row = Solved()[0]
@@ -80,7 +89,7 @@ def test_a_step_costs_its_tokens(tmp_path: Path) -> None:
 
 
 def test_a_cell_runs_and_the_report_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generalise, "_PRETRAIN", replace(generalise._PRETRAIN, steps=2))
+    small(monkeypatch)
     for variant in ("sft", "rl-3"):
         cell = base.perform(EXPERIMENT, variant, 0, tmp_path, smoke=True)
         path = cell.numbers["path"]

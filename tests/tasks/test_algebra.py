@@ -10,6 +10,7 @@ import pytest
 
 from burnish.errors import InputError
 from burnish.tasks.algebra import KINDS, Algebra, written
+from burnish.tasks.checks import SPLITS
 from burnish.types import Completion, Example
 
 
@@ -102,6 +103,15 @@ def test_a_multiple_of_an_equation_is_the_same_problem() -> None:
         coefficients = json.loads(form.removeprefix("solve "))
         assert math.gcd(*coefficients) == 1 and coefficients[0] > 0
     assert len(set(forms.values())) < len(forms)
+
+
+def test_an_equation_with_its_sides_exchanged_is_the_same_problem() -> None:
+    seen = {}
+    for split in SPLITS:
+        task = Algebra(kinds=("both",), high=2, split=split)
+        examples = [task[i] for i in range(150)]
+        seen[split] = {frozenset(e.meta["given"].replace(e.meta["letter"], "x").split(" = ")) for e in examples}
+    assert not seen["train"] & seen["test"] and not seen["train"] & seen["dev"] and not seen["dev"] & seen["test"]
 
 
 def test_bad_settings() -> None:

@@ -51,7 +51,7 @@ def test_a_product_is_guessed_or_the_tool_is_asked_for_it() -> None:
     for row in ProgramGuesses(task, size=60, called=0.4):
         said = [message["content"] for message in row.messages[1:]]
         if len(said) == 1:
-            assert said[0].isdigit() and len(said[0]) == len(row.answer) and said[0] != row.answer
+            assert said[0] in map(str, row.meta["operands"])
             continue
         called += 1
         assert said == [said[0], row.answer, row.answer] and task.partner.call(said[0]) is not None

@@ -62,7 +62,7 @@ def curate(
     if out.suffix != ".jsonl" or out.exists():
         why = "exists" if out.exists() else "does not end in .jsonl"
         raise InputError(f"{out} {why}: choose another file with --out")
-    typed = dict(zip(OPTIONS, ("".join(model), task, data, reward, gold), strict=True))
+    typed: dict[str, str] = dict(zip(OPTIONS, ("".join(model), task, data, reward, gold), strict=True))
     order = _Order(function, catalog.get(function))
     own = order.place
     short = {"n": n, "samples": samples, f"{own}max_tokens": max_tokens, f"{own}temperature": temperature}
@@ -70,8 +70,8 @@ def curate(
     changes = [word for word in words or [] if "=" in word]
     about = [word for word in changes if "task" in order.takes and _first(word) == "task"]
     settings = order.settings([*given, *(word for word in changes if word not in about)])
-    asked = {**typed, "about": " ".join(about)}
-    _perform(order, order.inputs(typed, about), settings, asked, out, seed)
+    record: dict[str, Any] = {**typed, "about": about}
+    _perform(order, order.inputs(typed, about), settings, record, out, seed)
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _perform(
     order: _Order,
     inputs: Mapping[str, Any],
     settings: Mapping[str, Any],
-    typed: Mapping[str, str],
+    typed: Mapping[str, Any],
     out: Path,
     seed: int,
 ) -> None:

@@ -55,7 +55,7 @@ def get(name: str) -> Recipe:
 
 def register() -> None:
     """Let configurations take an algorithm, a loss, a task, an environment and the functions these are made of by name."""
-    from burnish import config
+    from burnish import names
     from burnish.core import (
         aggregate,
         algorithms,
@@ -75,26 +75,26 @@ def register() -> None:
     from burnish.tasks.checks import Generated, Split
     from burnish.tasks.environments import Environment
 
-    config.named(algorithms.Algorithm, algorithms.get)
-    config.named(method.Method, online.get)
-    config.named(preference.Preference, preference.get)
-    config.named(merging.Merge, merging.get)
-    config.named(online.OnPolicyDistillation, online.get)
-    config.named(reward_models.JudgeLoss, reward_models.get, reward_models.CLASSES)
-    config.named(ranking.Penalty, ranking.penalty, ranking.PENALTIES)
-    config.named(Split, tasks.get, tasks.CLASSES)
-    config.named(Generated, tasks.single, tasks.CLASSES)
-    config.named(Environment, tasks.environment, tasks.ENV_CLASSES)
-    config.named(retention.Retention, retention.by_name)
-    config.functions(aggregate.Aggregate, "aggregate", aggregate)
-    config.functions(kl.Estimator, "estimator", kl)
-    config.functions(kl.Anchor, "anchor", kl)
-    config.functions(levels.Level, "level", levels)
-    config.functions(scores.Read, "read", scores)
-    config.functions(scores.Reduce, "reduce", scores)
-    config.functions(scores.Slope, "slope", scores)
-    config.functions(preference.Trust, "trust", preference)
-    config.functions(process.Label, "label", process)
+    names.named(algorithms.Algorithm, algorithms.get)
+    names.named(method.Method, online.get)
+    names.named(preference.Preference, preference.get)
+    names.named(merging.Merge, merging.get)
+    names.named(online.OnPolicyDistillation, online.get)
+    names.named(reward_models.JudgeLoss, reward_models.get, reward_models.CLASSES)
+    names.named(ranking.Penalty, ranking.penalty, ranking.PENALTIES)
+    names.named(Split, tasks.get, tasks.CLASSES)
+    names.named(Generated, tasks.single, tasks.CLASSES)
+    names.named(Environment, tasks.environment, tasks.ENV_CLASSES)
+    names.named(retention.Retention, retention.by_name)
+    names.functions(aggregate.Aggregate, "aggregate", aggregate)
+    names.functions(kl.Estimator, "estimator", kl)
+    names.functions(kl.Anchor, "anchor", kl)
+    names.functions(levels.Level, "level", levels)
+    names.functions(scores.Read, "read", scores)
+    names.functions(scores.Reduce, "reduce", scores)
+    names.functions(scores.Slope, "slope", scores)
+    names.functions(preference.Trust, "trust", preference)
+    names.functions(process.Label, "label", process)
 
 
 def titles() -> dict[str, str]:

@@ -86,7 +86,7 @@ class Algebra(Problems):
         return self._example("simplify", letter, f"Simplify {written(terms)}.", answer, meta)
 
     def _equation(self, kind: str, letter: str, coefficients: tuple[int, int, int, int]) -> Example | None:
-        """ax + b = cx + d, and its canonical form: without a common factor, the first coefficient positive.
+        """ax + b = cx + d. Its canonical form has no common factor, and is the same with the sides or all signs exchanged.
 
         None where the equation ends with its own solution, so that whoever repeats it would be right.
         """
@@ -94,10 +94,11 @@ class Algebra(Problems):
         solution = Fraction(d - b, a - c)
         if solution == d:
             return None
-        common = math.gcd(*coefficients) * (1 if a > 0 else -1)
+        common = math.gcd(*coefficients)
+        forms = [[sign * x // common for x in form] for form in ((a, b, c, d), (c, d, a, b)) for sign in (1, -1)]
         right = ((c, letter), (d, "")) if c else ((d, ""),)
         equation = f"{written(((a, letter), (b, '')))} = {written(right)}"
-        meta = {"canonical": f"{kind} {[x // common for x in coefficients]}", "given": equation}
+        meta = {"canonical": f"{kind} {max(forms)}", "given": equation}
         return self._example(kind, letter, f"Solve {equation} for {letter}.", solution, meta)
 
     def _example(self, kind: str, letter: str, question: str, answer: Fraction | str, meta: dict[str, Any]) -> Example:

@@ -21,6 +21,7 @@ class Dialogue(EnvTask, Judged, Protocol):
     """A task of several turns that can also measure whole episodes."""
 
 
+@runtime_checkable
 class Environment(Protocol):
     """A frozen value that is called with a task and gives the task of several turns."""
 

@@ -70,10 +70,10 @@ class CardGuesses(Guesses):
 
 @dataclass(frozen=True)
 class ProgramGuesses(Guesses):
-    """For products of :class:`~burnish.tasks.arithmetic.Arithmetic` with the Python tool: a program, or a number at once.
+    """For products of :class:`~burnish.tasks.arithmetic.Arithmetic` with the Python tool: a program, or an answer at once.
 
-    With probability ``called`` the tool is asked for the product, and what it prints is repeated; else the answer is a random
-    number with as many digits as the product.
+    With probability ``called`` the tool is asked for the product, and what it prints is repeated; else the answer is one of
+    the factors.
     """
 
     called: float = 0.4
@@ -81,8 +81,9 @@ class ProgramGuesses(Guesses):
     def say(self, example: Example, heard: Sequence[Message], key: int) -> str:
         if len(heard) > 1:
             return heard[-1]["content"]
-        call, number = uniforms(key, 2)
+        call, factor = uniforms(key, 2)
+        factors = [str(x) for x in example.meta["operands"]]
         if call < self.called:
-            return f"```python\nprint({'*'.join(str(x) for x in example.meta['operands'])})\n```"
-        least = 10 ** (len(example.answer) - 1)
-        return str(least + int(number * 9 * least))
+            return f"```python\nprint({'*'.join(factors)})\n```"
+        answer: str = pick(factors, factor)
+        return answer

@@ -11,7 +11,7 @@ from typing import Any
 
 from burnish.core.keys import derive
 from burnish.errors import InputError, near
-from burnish.rewards.accuracy import final_part
+from burnish.rewards.answers import after_thoughts, final_part
 from burnish.rewards.record import record
 from burnish.tasks.adapters.options import Options, freeze, package, thaw
 from burnish.tasks.problems import CLOSING, Problems, evasions
@@ -28,41 +28,17 @@ RANDOM = frozenset({"codeio", "list_functions"})
 
 GRADES = frozenset(
     {
-        *(
-            "ab",
-            "advanced_geometry",
-            "arc_agi",
-            "calendar_arithmetic",
-            "chain_sum",
-            "circuit_logic",
-            "color_cube_rotation",
-        ),
-        *("decimal_arithmetic", "decimal_chain_sum", "dice", "emoji_mystery", "family_relationships", "figlet_font"),
-        *("fraction_simplification", "futoshiki", "game_of_life_halting", "gsm_symbolic", "knights_knaves"),
-        *("letter_jumble", "manipulate_matrix", "mini_sudoku", "needle_haystack", "number_format", "number_sorting"),
-        *(
-            "palindrome_generation",
-            "path_star",
-            "pool_matrix",
-            "products",
-            "rearc",
-            "rectangle_count",
-            "self_reference",
-        ),
-        *(
-            "sentence_reordering",
-            "shortest_path",
-            "spell_backward",
-            "sudoku",
-            "time_intervals",
-            "tsumego",
-            "word_sorting",
-        ),
-        *("zebra_puzzles",),
+        "ab", "advanced_geometry", "arc_agi", "calendar_arithmetic", "chain_sum", "circuit_logic",
+        "color_cube_rotation", "decimal_arithmetic", "decimal_chain_sum", "dice", "emoji_mystery",
+        "family_relationships", "figlet_font", "fraction_simplification", "futoshiki", "game_of_life_halting",
+        "gsm_symbolic", "knights_knaves", "letter_jumble", "manipulate_matrix", "mini_sudoku", "needle_haystack",
+        "number_format", "number_sorting", "palindrome_generation", "path_star", "pool_matrix", "products", "rearc",
+        "rectangle_count", "self_reference", "sentence_reordering", "shortest_path", "spell_backward", "sudoku",
+        "time_intervals", "tsumego", "word_sorting", "zebra_puzzles",
     }
-)
-"""Data sets whose own grader was read (release 0.1.25): it runs nothing of a reply and raises nothing. Others evaluate replies
-as Python. Those with the grader that all inherit need not be listed."""
+)  # fmt: skip
+"""Data sets whose own grader was read (release 0.1.25): it runs nothing of a reply, and raises nothing. Some of the others
+evaluate replies as Python. Those with the grader that all inherit need not be listed."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +73,9 @@ class ReasoningGym(Problems):
         question, answer = str(entry["question"]), str(entry["answer"])
         meta = {"kind": self.dataset, "difficulty": len(answer), "canonical": question, "entry": index}
         closing = CLOSING if self.style == "think" else "Reply with the answer only."
-        return (
-            Example(({"role": "user", "content": f"{question}\n{closing}"},), answer, meta) if answer.strip() else None
-        )
+        if not answer.strip():
+            return None
+        return Example(({"role": "user", "content": f"{question}\n{closing}"},), answer, meta)
 
     def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
         """1 for the exact answer, else 0. The graded score is the metric "reasoning-gym/graded"."""
@@ -109,13 +85,15 @@ class ReasoningGym(Problems):
         return super().reward(example, completions)
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
-        """{"accuracy": the last lines are the answer, "accuracy_strict": the whole reply is it}, and, where the data set's own
-        grader is safe to ask, "graded": its score for the whole reply, or for the body of ``<answer>``."""
-        body = final_part(completion.text) if not completion.cut else None
+        """{"accuracy": ``<answer>`` or the last lines are the answer, "accuracy_strict": ``<answer>`` or the whole reply},
+        and, where the data set's own grader is safe to ask, "graded": its score for ``<answer>`` or the whole reply."""
+        body = None if completion.cut else final_part(completion.text)
         answer = str(example.answer)
+        tagged = "<answer>" in (after_thoughts(completion.text) or "")
+        wanted, last = _plain(answer), 0 if tagged else len(answer.strip().splitlines())
         return {
-            "accuracy": float(body is not None and _last_lines(body, answer) == _plain(answer)),
-            "accuracy_strict": float(body is not None and _plain(body) == _plain(answer)),
+            "accuracy": float(body is not None and _plain(body, last) == wanted),
+            "accuracy_strict": float(body is not None and _plain(body) == wanted),
             **self._graded(example, completion),
         }
 
@@ -144,7 +122,7 @@ class ReasoningGym(Problems):
             and type(data).score_answer is not _package().dataset.ProceduralDataset.score_answer
         ):
             return {}
-        body = final_part(completion.text) if not completion.cut else None
+        body = None if completion.cut else final_part(completion.text)
         return {"graded": float(data.score_answer(body, self._entry(example.meta["entry"]))) if body else 0.0}
 
 
@@ -181,9 +159,8 @@ def _dataset(name: str, seed: int, options: Options) -> Any:
             hint = near(option, allowed)
             raise InputError(f"reasoning-gym/{name} has no option '{option}'.{hint} Known: {', '.join(allowed)}.")
     try:
-        start = (
-            derive("reasoning-gym", seed) % 2**31
-        )  # theirs count on from the seed: neighbours would share most problems
+        # Problems are numbered on from the seed: as they are, neighbouring seeds would share nearly all of them.
+        start = derive("reasoning-gym", seed) % 2**31
         return _package().create_dataset(name, seed=start, size=ENTRIES, **settings)
     except (AssertionError, TypeError, ValueError) as error:
         raise InputError(f"reasoning-gym/{name} refuses the options {settings}: {error}") from error
@@ -195,11 +172,7 @@ def _entry(name: str, seed: int, options: Options, index: int) -> Mapping[str, A
     return found
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _last_lines(body: str, answer: str) -> str:
-    """As many of the last lines as the answer has, or the whole ``<answer>``."""
-    lines = [line for line in body.splitlines() if line.strip()]
-    return _plain(" ".join(lines[-len(answer.strip().splitlines()) :]))
+def _plain(text: str, last: int = 0) -> str:
+    """The words of a text, or of so many of its last lines, with one space between them."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return " ".join(" ".join(lines[-last:]).split())
