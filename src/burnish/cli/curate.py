@@ -70,8 +70,8 @@ def curate(
     changes = [word for word in words or [] if "=" in word]
     about = [word for word in changes if "task" in order.takes and _first(word) == "task"]
     settings = order.settings([*given, *(word for word in changes if word not in about)])
-    asked = {**typed, "about": " ".join(about)}
-    _perform(order, order.inputs(typed, about), settings, asked, out, seed)
+    record: dict[str, Any] = {**typed, "about": about}
+    _perform(order, order.inputs(typed, about), settings, record, out, seed)
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _perform(
     order: _Order,
     inputs: Mapping[str, Any],
     settings: Mapping[str, Any],
-    typed: Mapping[str, str],
+    typed: Mapping[str, Any],
     out: Path,
     seed: int,
 ) -> None:
