@@ -10,10 +10,10 @@ from burnish.tasks.adapters import gymnasium, reasoning_gym, verifiers
 from burnish.tasks.algebra import Algebra
 from burnish.tasks.arithmetic import KINDS, Arithmetic
 from burnish.tasks.calculator import Calculator
-from burnish.tasks.checks import Generated, Split
+from burnish.tasks.checks import Generated, Judged, Split
 from burnish.tasks.coding import Coding
 from burnish.tasks.countdown import Countdown
-from burnish.tasks.environments import Environment, Partner
+from burnish.tasks.environments import Environment, Partner, split_of
 from burnish.tasks.feedback import Feedback
 from burnish.tasks.hub import CompetitionMath, Gsm8k
 from burnish.tasks.humaneval import HumanEval
@@ -115,12 +115,9 @@ def get(name: str) -> Split:
     return TASKS[name]()
 
 
-def get_split(name: str, split: str) -> Split:
+def get_split(name: str, split: str) -> Judged:
     """The same, of that split. Raises InputError also for a task of the user's that has no splits."""
-    task = get(name)
-    if not hasattr(task, "with_split"):
-        raise InputError(f"task {name} has no splits to measure on: add with_split(self, split), see docs/tasks.md")
-    return task.with_split(split)
+    return split_of(get(name), split)
 
 
 def _users(name: str) -> Split:

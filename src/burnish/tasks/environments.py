@@ -248,6 +248,6 @@ def explanation(task: Judged, example: Example, completion: Completion) -> str:
 def split_of(task: Judged, split: str) -> Judged:
     """Another split of a task. Raises InputError where it has none."""
     if not hasattr(task, "with_split"):
-        raise InputError(f"{type(task).__name__} has no splits: give it with_split(split), or measure on other data")
+        raise InputError(f"{type(task).__name__} has no splits to measure on: add with_split(self, split) to it")
     found: Judged = task.with_split(split)
     return found
