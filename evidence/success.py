@@ -78,9 +78,10 @@ class Success(Experiment):
         to one problem is mixed where some succeed and some do not: other groups have no gradient under GRPO. A task is
         trainable from the start where at least one group in ten is mixed. Tokens are the mean of a reply, at most {TOKENS},
         or of a whole conversation, with at most {MOVE} a move in games; cut off are replies that reached the limit, and
-        conversations that ran out of turns. Environments (`task+environment`) are put around `{CONVERSED}`; on the command
-        line the tasks of other packages are `reasoning-gym/NAME` and `gymnasium/ID`. Not measured:
-        {", ".join(FROM_HUB)}, whose problems come from the hub."""
+        conversations that ran out of turns. The rewards of `preference-world`, and of conversations that are paid step by
+        step, are graded: their groups can differ, and teach, before any reply is perfect. Environments
+        (`task+environment`) are put around `{CONVERSED}`; on the command line the tasks of other packages are
+        `reasoning-gym/NAME` and `gymnasium/ID`. Not measured: {", ".join(FROM_HUB)}, whose problems come from the hub."""
         return "\n\n".join([tables.table(header, [_row(results, name) for name in results]), tables.paragraph(said)])
 
 
