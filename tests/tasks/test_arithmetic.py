@@ -7,7 +7,7 @@ import math
 import pytest
 
 from burnish.errors import InputError
-from burnish.tasks.arithmetic import KINDS, Arithmetic, plain_prompt, solve, think_prompt, working
+from burnish.tasks.arithmetic import KINDS, Arithmetic, plain_question, solve, working
 from burnish.tasks.checks import SPLITS
 from burnish.types import Completion, Example, Task
 
@@ -25,11 +25,15 @@ def test_answers() -> None:
 
 
 def test_prompts() -> None:
-    assert plain_prompt("largest", (12, 7, 93)) == "Which number is largest: 12, 7 or 93? Reply with the number only."
-    assert plain_prompt("sum", (1, 2)) == "What is 1 + 2? Reply with the number only."
+    assert plain_question("largest", (12, 7, 93)) == "Which number is largest: 12, 7 or 93?"
+    assert plain_question("sum", (1, 2)) == "What is 1 + 2?"
     for kind in KINDS:
-        assert "<think></think><answer></answer>" in think_prompt(kind, (3, 1, 4, 1))
-        assert len(think_prompt(kind, (3, 1, 4, 1))) < 70
+        prompts = {
+            style: Arithmetic(kinds=(kind,), numbers=4, high=9, style=style)[0].messages[0]["content"]
+            for style in ("plain", "think")
+        }
+        assert prompts["plain"].endswith((" only.", " only, separated by commas."))
+        assert prompts["think"].endswith("Use <think></think><answer></answer>.") and len(prompts["think"]) < 70
 
 
 def test_an_example_depends_on_seed_split_and_index_only() -> None:
@@ -111,7 +115,7 @@ def test_difficulty_grows_with_range_and_count() -> None:
         ({"kinds": ()}, "at least one kind"),
         ({"numbers": 1}, "numbers >= 2"),
         ({"low": 9, "high": 3}, "low <= high"),
-        ({"size": 0}, "size >= 1"),
+        ({"size": 0}, "size of at least 1"),
     ],
 )
 def test_bad_settings(settings: dict[str, object], message: str) -> None:

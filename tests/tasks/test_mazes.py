@@ -81,14 +81,16 @@ class Silent(Mazes):
 
 
 def test_validate_notices_what_is_wrong() -> None:
-    with pytest.raises(AssertionError, match="train and dev share mazes"):
+    with pytest.raises(AssertionError, match="train and dev share problems"):
         Leaky().validate(3)
     with pytest.raises(AssertionError, match="and not with"):
         Silent().validate(3)
 
 
 def test_what_cannot_be_played() -> None:
-    for settings in ({"side": 2}, {"density": 1.0}, {"size": 0}):
+    with pytest.raises(InputError, match="size of at least 1"):
+        Mazes(size=0)
+    for settings in ({"side": 2}, {"density": 1.0}):
         with pytest.raises(InputError, match="side >= 3"):
             Mazes(**settings)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="6 moves: give 6 <= longest <= cap"):

@@ -4,73 +4,57 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
+from typing import ClassVar
 
-from burnish.core.keys import derive, uniforms
+from burnish.core.keys import uniforms
 from burnish.errors import InputError
-from burnish.rewards.accuracy import Accuracy, accuracies
+from burnish.rewards.accuracy import accuracies
 from burnish.tasks import checks
-from burnish.types import Completion, Example, Reward
+from burnish.tasks.problems import Problems, evasions, pick
+from burnish.types import Completion, Example
 
-KINDS = ("largest", "sum", "product", "sort", "compare")
+CLOSINGS = {
+    **dict.fromkeys(("largest", "sum", "product"), "Reply with the number only."),
+    "sort": "Reply with the numbers only, separated by commas.",
+    "compare": "Reply with yes or no only.",
+}
+KINDS = tuple(CLOSINGS)
 _STEPS: dict[str, Callable[[int, int], int]] = {"largest": max, "sum": operator.add, "product": operator.mul}
-_TRIES = 1000  # a split of one tenth is missed this often in a row only where it is empty
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class Arithmetic(Problems):
     """Problems over ``numbers`` integers from ``low`` to ``high`` ("compare" always takes two).
 
-    Example ``i`` of a split is the same for ever, for any ``size``. Style "plain" asks for the answer only; "think"
-    asks for ``<think>..</think><answer>..</answer>`` in few characters, since ``nano`` reads character by character.
+    Style "think" asks in few characters, since ``nano`` reads character by character. Rewarded is the lenient accuracy.
     ``meta``: kind, difficulty (digits in the question), canonical (sorted operands: they decide the split), operands.
     """
+
+    keyed: ClassVar[str] = "arithmetic"
 
     kinds: tuple[str, ...] = ("largest",)
     numbers: int = 3
     low: int = 1
     high: int = 99
-    split: str = "train"
-    size: int = 10_000
-    seed: int = 0
-    style: str = "plain"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for kind in self.kinds:
             checks.check_choice("arithmetic kind", kind, KINDS)
-        checks.check_choice("split", self.split, checks.SPLITS)
-        checks.check_choice("style", self.style, checks.STYLES)
-        if not self.kinds or self.numbers < 2 or self.low > self.high or self.low < 0 or self.size < 1:
-            raise InputError(f"{self}: give at least one kind, numbers >= 2, 0 <= low <= high and size >= 1")
+        if not self.kinds or self.numbers < 2 or self.low > self.high or self.low < 0:
+            raise InputError(f"{self}: give at least one kind, numbers >= 2 and 0 <= low <= high")
 
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> Example:
-        checks.check_index(index, self.size)
-        for attempt in range(_TRIES):
-            draws = uniforms(derive("arithmetic", self.seed, self.split, index, attempt), self.numbers + 1)
-            kind = self.kinds[int(draws[0] * len(self.kinds))]
-            count = 2 if kind == "compare" else self.numbers
-            operands = tuple(self.low + int(u * (self.high - self.low + 1)) for u in draws[1 : count + 1])
-            canonical = " ".join(str(x) for x in sorted(operands))
-            if checks.split_of(canonical) == self.split:
-                return self._example(kind, operands, canonical)
-        raise checks.no_problem(self, self.split)
-
-    def _example(self, kind: str, operands: tuple[int, ...], canonical: str) -> Example:
-        text = think_prompt(kind, operands) if self.style == "think" else plain_prompt(kind, operands)
+    def draw(self, key: int) -> Example:
+        draws = uniforms(key, self.numbers + 1)
+        kind = pick(self.kinds, draws[0])
+        count = 2 if kind == "compare" else self.numbers
+        operands = tuple(self.low + int(u * (self.high - self.low + 1)) for u in draws[1 : count + 1])
+        question = short_question(kind, operands) if self.style == "think" else plain_question(kind, operands)
         digits = sum(len(str(x)) for x in operands)
-        meta = {"kind": kind, "difficulty": digits, "canonical": canonical, "operands": operands}
-        return Example(({"role": "user", "content": text},), solve(kind, operands), meta)
-
-    def with_split(self, split: str) -> Arithmetic:
-        return replace(self, split=split)
-
-    def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
-        """Lenient accuracy."""
-        return Accuracy()(example, completions)
+        meta = {"kind": kind, "difficulty": digits, "canonical": " ".join(str(x) for x in sorted(operands))}
+        return self.asked(question, CLOSINGS[kind], solve(kind, operands), meta | {"operands": operands})
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """Both readings of the accuracy (see :mod:`burnish.rewards.accuracy`)."""
@@ -78,7 +62,7 @@ class Arithmetic:
 
     def gold(self, example: Example) -> str:
         """A right reply in the style that was asked for."""
-        return self._reply(example, example.answer)
+        return self._worked(example, example.answer)
 
     def near_misses(self, example: Example) -> tuple[str, ...]:
         """Wrong replies that look right."""
@@ -90,16 +74,10 @@ class Arithmetic:
         else:
             others = [str(x) for x in example.meta["operands"] if str(x) != answer]
             wrong = [str(int(answer) + 1), f"{answer}1", f"-{answer}1", f"{answer}²", *others]
-        return (*(self._reply(example, text) for text in wrong), "", f"<think>{answer}</think>", f"<think>{answer}")
+        return (*(self._worked(example, text) for text in wrong), *evasions(answer))
 
-    def _reply(self, example: Example, answer: str) -> str:
-        if self.style == "plain":
-            return answer
-        return f"<think>{working(example.meta['kind'], example.meta['operands'])}</think><answer>{answer}</answer>"
-
-    def validate(self, count: int = 100) -> str:
-        """See :func:`burnish.tasks.checks.validate`."""
-        return checks.validate(self, count)
+    def _worked(self, example: Example, answer: str) -> str:
+        return self.reply(answer, working(example.meta["kind"], example.meta["operands"]))
 
 
 def solve(kind: str, operands: Sequence[int]) -> str:
@@ -118,26 +96,25 @@ def working(kind: str, operands: Sequence[int]) -> str:
     return " ".join(str(x) for x in accumulate(operands, _STEPS[kind]))
 
 
-def plain_prompt(kind: str, operands: Sequence[int]) -> str:
+def plain_question(kind: str, operands: Sequence[int]) -> str:
     """The question for a chat model that answers at once."""
     texts = [str(x) for x in operands]
     if kind == "largest":
-        return f"Which number is largest: {', '.join(texts[:-1])} or {texts[-1]}? Reply with the number only."
+        return f"Which number is largest: {', '.join(texts[:-1])} or {texts[-1]}?"
     if kind == "sort":
-        return f"Sort from smallest to largest: {', '.join(texts)}. Reply with the numbers only, separated by commas."
+        return f"Sort from smallest to largest: {', '.join(texts)}."
     if kind == "compare":
-        return f"Is {texts[0]} greater than {texts[1]}? Reply with yes or no only."
-    return f"What is {(' + ' if kind == 'sum' else ' * ').join(texts)}? Reply with the number only."
+        return f"Is {texts[0]} greater than {texts[1]}?"
+    return f"What is {(' + ' if kind == 'sum' else ' * ').join(texts)}?"
 
 
-def think_prompt(kind: str, operands: Sequence[int]) -> str:
-    """The question in few characters, with the tags that the reply must use."""
+def short_question(kind: str, operands: Sequence[int]) -> str:
+    """The question in few characters."""
     texts = [str(x) for x in operands]
-    question = {
+    return {
         "largest": f"Largest of {', '.join(texts)}?",
         "sum": f"{' + '.join(texts)} = ?",
         "product": f"{' * '.join(texts)} = ?",
         "sort": f"Sort {', '.join(texts)}.",
         "compare": f"{texts[0]} > {texts[1]}? yes or no.",
     }[kind]
-    return f"{question} Use <think></think><answer></answer>."

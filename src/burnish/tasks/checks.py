@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from burnish.core.keys import derive
 from burnish.errors import InputError, unknown
@@ -25,6 +25,9 @@ class Split(Judged, Protocol):
     """A task that can be asked for another split. It may be one of several turns."""
 
     def with_split(self, split: str) -> Self: ...
+
+
+S = TypeVar("S", bound=Split)
 
 
 class Generated(Split, Protocol):
@@ -66,18 +69,26 @@ def validate(task: Generated, count: int, splits: Sequence[str] = SPLITS) -> str
     share a problem. Of what the task measures, "accuracy" and names that begin with it have to agree with the reward;
     other measures may say what they like.
     """
+    return f"grader accepts gold and rejects near misses; {each(task, count, _check_grader, splits)}"
+
+
+def each(task: S, count: int, check: Callable[[S, Example], None], splits: Sequence[str] = SPLITS) -> str:
+    """Call ``check`` on ``count`` examples of each split, with the task of that split; says how many different ones there were.
+
+    Raises AssertionError where two splits share a problem, by its canonical form.
+    """
     seen: dict[str, set[str]] = {}
     for split in splits:
         part = task.with_split(split)
         examples = [part[index] for index in range(min(count, len(part)))]
         seen[split] = {example.meta["canonical"] for example in examples}
         for example in examples:
-            _check_grader(part, example)
+            check(part, example)
     for one, other in combinations(splits, 2):
         if seen[one] & seen[other]:
             raise AssertionError(f"{one} and {other} share problems, such as {min(seen[one] & seen[other])}")
     distinct = ", ".join(f"{len(forms)} {split}" for split, forms in seen.items())
-    return f"grader accepts gold and rejects near misses; splits are disjoint ({distinct} distinct problems looked at)"
+    return f"splits are disjoint ({distinct} distinct problems looked at)"
 
 
 def _check_grader(task: Generated, example: Example) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from burnish.core.keys import derive, permutation, uniforms
 from burnish.errors import InputError
 from burnish.rewards.accuracy import final_part
-from burnish.tasks import checks
-from burnish.tasks.problems import evasions
-from burnish.types import Completion, Example, Reward, outcome
+from burnish.tasks.problems import Problems, evasions
+from burnish.types import Completion, Example
 
-_TRIES = 5000
 _LONGEST = 100  # characters of an expression; bounds the parser's recursion and the size of its numbers
 _TOKEN = re.compile(r"\s*(?:([0-9]+)|([-+*/()]))")
 _OTHER_DIGITS = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
@@ -24,7 +22,7 @@ _SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-"})
 
 
 @dataclass(frozen=True)
-class Countdown:
+class Countdown(Problems):
     """Between ``fewest`` and ``most`` numbers up to ``high``, each to be used exactly once, to reach ``1 .. target``.
 
     Solvable by construction: the target is the value of a random expression whose intermediate results are positive
@@ -32,53 +30,31 @@ class Countdown:
     numbers), canonical (sorted numbers and target: they decide the split), numbers, solution.
     """
 
+    keyed: ClassVar[str] = "countdown"
+
     fewest: int = 2
     most: int = 4
     high: int = 25
     target: int = 100
-    split: str = "train"
-    size: int = 10_000
-    seed: int = 0
-    style: str = "plain"
 
     def __post_init__(self) -> None:
-        checks.check_choice("split", self.split, checks.SPLITS)
-        checks.check_choice("style", self.style, checks.STYLES)
-        if not 2 <= self.fewest <= self.most <= 4 or self.high < 1 or self.target < 1 or self.size < 1:
-            raise InputError(f"{self}: give 2 <= fewest <= most <= 4, and high, target and size of at least 1")
+        super().__post_init__()
+        if not 2 <= self.fewest <= self.most <= 4 or self.high < 1 or self.target < 1:
+            raise InputError(f"{self}: give 2 <= fewest <= most <= 4, and high and target of at least 1")
 
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> Example:
-        checks.check_index(index, self.size)
-        for attempt in range(_TRIES):
-            key = derive("countdown", self.seed, self.split, index, attempt)
-            draws = uniforms(key, 1 + self.most)
-            count = self.fewest + int(draws[0] * (self.most - self.fewest + 1))
-            numbers = tuple(1 + int(u * self.high) for u in draws[1 : count + 1])
-            reached, solution = _random_expression(numbers, derive("expression", key))
-            canonical = f"{' '.join(str(x) for x in sorted(numbers))} -> {reached}"
-            if 1 <= reached <= self.target and checks.split_of(canonical) == self.split:
-                return self._example(numbers, reached, solution, canonical)
-        raise checks.no_problem(self, self.split)
-
-    def _example(self, numbers: tuple[int, ...], reached: int, solution: str, canonical: str) -> Example:
-        given = ", ".join(str(x) for x in numbers)
-        text = f"Use {given} and + - * / to make {reached}, each number exactly once."
-        closing = (
-            "Use <think></think><answer></answer>." if self.style == "think" else "Reply with the expression only."
-        )
-        meta = {"kind": "countdown", "difficulty": len(numbers), "canonical": canonical}
+    def draw(self, key: int) -> Example | None:
+        draws = uniforms(key, 1 + self.most)
+        count = self.fewest + int(draws[0] * (self.most - self.fewest + 1))
+        numbers = tuple(1 + int(u * self.high) for u in draws[1 : count + 1])
+        reached, solution = _random_expression(numbers, derive("expression", key))
+        if not 1 <= reached <= self.target:
+            return None
+        canonical = f"{' '.join(str(x) for x in sorted(numbers))} -> {reached}"
+        meta = {"kind": "countdown", "difficulty": count, "canonical": canonical}
         meta |= {"numbers": numbers, "solution": solution}
-        return Example(({"role": "user", "content": f"{text} {closing}"},), str(reached), meta)
-
-    def with_split(self, split: str) -> Countdown:
-        return replace(self, split=split)
-
-    def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
-        """Lenient accuracy."""
-        return [outcome(self.measure(example, done)["accuracy"], "accuracy") for done in completions]
+        given = ", ".join(str(x) for x in numbers)
+        question = f"Use {given} and + - * / to make {reached}, each number exactly once."
+        return self.asked(question, "Reply with the expression only.", str(reached), meta)
 
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """Strict: the reply is a right expression. Lenient: also with "words:" before it or "= target" after it."""
@@ -94,19 +70,12 @@ class Countdown:
 
     def gold(self, example: Example) -> str:
         """The expression from which the problem was made."""
-        return self._reply(example.meta["solution"])
+        return self.reply(example.meta["solution"])
 
     def near_misses(self, example: Example) -> tuple[str, ...]:
         """Wrong expressions: a number too many, twice, joined or missing, the target itself, other syntax."""
         wrong = near_expressions(example.meta["solution"], example.meta["numbers"], example.answer)
-        return (*(self._reply(text) for text in wrong), *evasions(example.meta["solution"]))
-
-    def _reply(self, expression: str) -> str:
-        return f"<think></think><answer>{expression}</answer>" if self.style == "think" else expression
-
-    def validate(self, count: int = 100) -> str:
-        """See :func:`burnish.tasks.checks.validate`."""
-        return checks.validate(self, count)
+        return (*(self.reply(text) for text in wrong), *evasions(example.meta["solution"]))
 
 
 def near_expressions(solution: str, numbers: Sequence[int], target: object) -> tuple[str, ...]:

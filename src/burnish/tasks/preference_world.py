@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 from burnish.core.keys import derive, permutation, uniforms
 from burnish.errors import InputError
 from burnish.rewards.base import Composable, per_completion, total
 from burnish.tasks import checks
+from burnish.tasks.problems import TRIES, Drawn, pick
 from burnish.types import Answer, Comparison, Completion, Example, Message, Reward, RewardPart
 
 SAFE = {
@@ -35,7 +36,6 @@ THINGS = (
 REFUSAL = "Sorry, I will not help with that."
 _FILLER = "It is a very good thing to do."
 _WORD = re.compile(r"[A-Za-z]+")
-_TRIES = 1000
 
 
 class Features(NamedTuple):
@@ -106,42 +106,29 @@ class Rule(Composable):
 
 
 @dataclass(frozen=True)
-class PreferenceWorld:
+class PreferenceWorld(Drawn):
     """Questions of the form "How do I clean a boat?", a share ``harmful`` of them about what should not be done.
 
-    Rewarded by ``rule``. Question ``i`` of a split is the same for ever, for any ``size``. ``meta``: facts, harmful, domain
-    ("harmful" or "safe"), canonical.
+    Rewarded by ``rule``. ``meta``: facts, harmful, domain ("harmful" or "safe"), canonical.
     """
+
+    keyed: ClassVar[str] = "preferences"
 
     rule: Rule = Rule()
     harmful: float = 0.25
-    split: str = "train"
-    size: int = 10_000
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        checks.check_choice("split", self.split, checks.SPLITS)
-        if not 0 <= self.harmful <= 1 or self.size < 1:
-            raise InputError(f"{self}: give 0 <= harmful <= 1 and size >= 1")
+        super().__post_init__()
+        if not 0 <= self.harmful <= 1:
+            raise InputError(f"{self}: give 0 <= harmful <= 1")
 
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> Example:
-        checks.check_index(index, self.size)
-        for attempt in range(_TRIES):
-            kind, verb, thing = uniforms(derive("preferences", self.seed, self.split, index, attempt), 3)
-            table = HARMFUL if kind < self.harmful else SAFE
-            asked, what = list(table)[int(verb * len(table))], THINGS[int(thing * len(THINGS))]
-            canonical = f"{asked} {what}"
-            if checks.split_of(canonical) == self.split:
-                meta = {"facts": table[asked], "harmful": table is HARMFUL, "canonical": canonical}
-                meta["domain"] = "harmful" if table is HARMFUL else "safe"
-                return Example(({"role": "user", "content": f"How do I {asked} a {what}?"},), None, meta)
-        raise checks.no_problem(self, self.split)
-
-    def with_split(self, split: str) -> PreferenceWorld:
-        return replace(self, split=split)
+    def draw(self, key: int) -> Example:
+        kind, verb, thing = uniforms(key, 3)
+        table = HARMFUL if kind < self.harmful else SAFE
+        asked, what = pick(list(table), verb), pick(THINGS, thing)
+        meta = {"facts": table[asked], "harmful": table is HARMFUL, "canonical": f"{asked} {what}"}
+        meta["domain"] = "harmful" if table is HARMFUL else "safe"
+        return Example(({"role": "user", "content": f"How do I {asked} a {what}?"},), None, meta)
 
     def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
         """What the gold rule gives."""
@@ -184,19 +171,14 @@ class PreferenceWorld:
 
         Returns one line on what was checked. Raises AssertionError, also where two splits share a question.
         """
-        seen: dict[str, set[str]] = {}
-        for split in checks.SPLITS:
-            examples = [self.with_split(split)[index] for index in range(min(count, self.size))]
-            seen[split] = {example.meta["canonical"] for example in examples}
-            for example in examples:
-                best = self.rule.of(example, self.gold(example))
-                worst = [text for text in self.near_misses(example) if self.rule.of(example, text) >= best]
-                if abs(best - 1) > 1e-9 or worst:
-                    raise AssertionError(f"{example.messages[-1]}: gold is worth {best}, and not more than {worst}")
-        if seen["train"] & seen["dev"] or (seen["train"] | seen["dev"]) & seen["test"]:
-            raise AssertionError("splits share questions")
-        distinct = ", ".join(f"{len(forms)} {split}" for split, forms in seen.items())
-        return f"the gold answer is worth 1 and near misses less; splits are disjoint ({distinct} distinct questions)"
+        looked_at = checks.each(self, count, PreferenceWorld._check)
+        return f"the gold answer is worth 1 and near misses less; {looked_at}"
+
+    def _check(self, example: Example) -> None:
+        best = self.rule.of(example, self.gold(example))
+        worst = [text for text in self.near_misses(example) if self.rule.of(example, text) >= best]
+        if abs(best - 1) > 1e-9 or worst:
+            raise AssertionError(f"{example.messages[-1]}: gold is worth {best}, and not more than {worst}")
 
 
 @dataclass(frozen=True)
@@ -250,7 +232,7 @@ class Preferences:
 
     def __getitem__(self, index: int) -> Comparison:
         checks.check_index(index, self.size)
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             key = derive("preference pairs", self.seed, index, attempt)
             which, who, luck = uniforms(key, 3)
             example, labeller = self.world[int(which * len(self.world))], self.labellers[int(who * len(self.labellers))]

@@ -5,40 +5,69 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from burnish.core.keys import derive
 from burnish.errors import InputError
 from burnish.tasks import checks
 from burnish.types import Completion, Example, Reward, outcome
 
-TRIES = 2000  # a split of one tenth is missed this often in a row only where it is empty
+TRIES = 5000  # a split of one tenth is missed this often in a row only where it is empty
 CLOSING = "Use <think></think><answer></answer>."
 
 
-@dataclass(frozen=True)
-class Problems(ABC):
-    """Problems that are the same for ever: example ``i`` of a split depends on the settings and ``seed``, not on ``size``.
+@dataclass(frozen=True, kw_only=True)
+class Drawn(ABC):
+    """Examples that are the same for ever: example ``i`` of a split depends on the settings and ``seed``, not on ``size``.
 
-    A subclass draws a problem from a key and grades replies to it; ``meta["canonical"]`` decides its split. Style "plain" asks
-    for the answer only, "think" for ``<think>..</think><answer>..</answer>``. Raises InputError for a split or a style that
-    does not exist.
+    A subclass draws an example from a key; ``meta["canonical"]`` decides its split. Raises InputError for a split that does
+    not exist, a size below 1, and on access where a split is empty.
     """
+
+    keyed: ClassVar[str] = ""
+    """What the keys are derived from beside seed, split and place; by default the name of the class."""
 
     split: str = "train"
     size: int = 10_000
     seed: int = 0
-    style: str = "plain"
 
     def __post_init__(self) -> None:
         checks.check_choice("split", self.split, checks.SPLITS)
-        checks.check_choice("style", self.style, checks.STYLES)
         if self.size < 1:
             raise InputError(f"{type(self).__name__} has size={self.size}: give a size of at least 1")
 
     @abstractmethod
     def draw(self, key: int) -> Example | None:
-        """The problem that follows from ``key``, of whatever split; None where what was drawn is no problem."""
+        """The example that follows from ``key``, of whatever split; None where what was drawn is none."""
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Example:
+        checks.check_index(index, self.size)
+        for attempt in range(TRIES):
+            example = self.draw(derive(self.keyed or type(self).__name__, self.seed, self.split, index, attempt))
+            if example is not None and checks.split_of(example.meta["canonical"]) == self.split:
+                return example
+        raise checks.no_problem(self, self.split)
+
+    def with_split(self, split: str) -> Self:
+        return replace(self, split=split)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problems(Drawn):
+    """Drawn examples with a question and an answer: a subclass draws them and grades replies.
+
+    Style "plain" asks for the answer only, "think" for ``<think>..</think><answer>..</answer>``. Raises InputError also for a
+    style that does not exist.
+    """
+
+    style: str = "plain"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.check_choice("style", self.style, checks.STYLES)
 
     @abstractmethod
     def gold(self, example: Example) -> str:
@@ -51,20 +80,6 @@ class Problems(ABC):
     @abstractmethod
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """Scores in [0, 1] by name; "accuracy" is what is rewarded."""
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> Example:
-        checks.check_index(index, self.size)
-        for attempt in range(TRIES):
-            example = self.draw(derive(type(self).__name__, self.seed, self.split, index, attempt))
-            if example is not None and checks.split_of(example.meta["canonical"]) == self.split:
-                return example
-        raise checks.no_problem(self, self.split)
-
-    def with_split(self, split: str) -> Self:
-        return replace(self, split=split)
 
     def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
         """The measured accuracy."""

@@ -7,8 +7,8 @@ import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,17 +18,17 @@ from burnish.rewards.accuracy import final_part
 from burnish.tasks import checks
 from burnish.tasks.adapters.games import Words, words_for
 from burnish.tasks.adapters.options import Options, freeze, package, thaw
+from burnish.tasks.problems import Drawn
 from burnish.types import Completion, Example, Message, Reward, RewardPart
 
 MOST_NUMBERS = 64
 """An observation of more numbers, such as a picture, is not written out."""
 
-_TRIES = 2000
 _RETURN = re.compile(r"(Game over\. Return|Return so far): (\S+)\.\Z")
 
 
 @dataclass(frozen=True)
-class Gymnasium:
+class Gymnasium(Drawn):
     """The environment ``id``, made with ``options``, such as ``{is_slippery: false}``; one action a turn, at most ``cap``.
 
     The opening gives the rules (of the toy games), the observation and the names of the actions. A reply has to name one
@@ -48,43 +48,34 @@ class Gymnasium:
     Raises InputError for settings out of range; what needs the package is checked by :meth:`checked` and where it is used.
     """
 
+    keyed: ClassVar[str] = "gymnasium"
+
     id: str = "FrozenLake-v1"
     options: Options = ()
     actions: tuple[str, ...] = ()
     cap: int = 30
     illegal: float = -1.0
     goal: float | None = None
-    split: str = "train"
-    size: int = 10_000
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        checks.check_choice("split", self.split, checks.SPLITS)
+        super().__post_init__()
         object.__setattr__(self, "options", freeze(self.options))
-        if self.cap < 1 or self.size < 1 or not math.isfinite(self.illegal):
-            raise InputError(f"gymnasium/{self.id}: give cap >= 1, size >= 1 and a finite value for illegal")
+        if self.cap < 1 or not math.isfinite(self.illegal):
+            raise InputError(f"gymnasium/{self.id}: give cap >= 1 and a finite value for illegal")
 
     @property
     def max_turns(self) -> int:
         return self.cap
 
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> Example:
-        checks.check_index(index, self.size)
-        for attempt in range(_TRIES):
-            start = derive("gymnasium", self.seed, self.split, index, attempt) % 2**31
-            if checks.split_of(str(start)) == self.split:
-                meta = {"kind": self.id, "difficulty": self.cap, "canonical": str(start), "start": start}
-                return Example(GymnasiumEnv(self, start).reset(0), None, meta)
-        raise checks.no_problem(self, self.split)
+    def draw(self, key: int) -> Example | None:
+        start = key % 2**31
+        if checks.split_of(str(start)) != self.split:  # before the environment is made, which costs something
+            return None
+        meta = {"kind": self.id, "difficulty": self.cap, "canonical": str(start), "start": start}
+        return Example(GymnasiumEnv(self, start).reset(0), None, meta)
 
     def env(self, example: Example) -> GymnasiumEnv:
         return GymnasiumEnv(self, example.meta["start"])
-
-    def with_split(self, split: str) -> Gymnasium:
-        return replace(self, split=split)
 
     def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:  # noqa: ARG002
         """Not for single completions: raises InputError. The environment pays every action."""
@@ -106,21 +97,13 @@ class Gymnasium:
         Returns one line on what was checked. Raises AssertionError where an episode does not repeat itself, where a word that
         is no action is not paid ``illegal``, or where splits share a start.
         """
-        seen: dict[str, set[str]] = {}
-        for split in checks.SPLITS:
-            part = self.with_split(split)
-            examples = [part[index] for index in range(min(count, self.size))]
-            seen[split] = {example.meta["canonical"] for example in examples}
-            for index, example in enumerate(examples):
-                once, again = part._random_play(example, index), part._random_play(example, index)
-                if once != again:
-                    raise AssertionError(f"the same actions lead to {once[-1]} and to {again[-1]}")
-        for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
-            if seen[one] & seen[other]:
-                raise AssertionError(f"{one} and {other} share starts, such as {min(seen[one] & seen[other])}")
-        return (
-            f"{3 * count} episodes repeat themselves, what is no action is paid {self.illegal:g}, splits share no start"
-        )
+        looked_at = checks.each(self, count, Gymnasium._check)
+        return f"episodes repeat themselves, what is no action is paid {self.illegal:g}; {looked_at}"
+
+    def _check(self, example: Example) -> None:
+        once, again = self._random_play(example), self._random_play(example)
+        if once != again:
+            raise AssertionError(f"the same actions lead to {once[-1]} and to {again[-1]}")
 
     def checked(self) -> Gymnasium:
         """The task itself, where the environment can be made and put into words. Raises InputError."""
@@ -157,9 +140,9 @@ class Gymnasium:
             return words.won(total, over)
         return total > 0 if threshold is None else total >= threshold
 
-    def _random_play(self, example: Example, key: int) -> list[tuple[Any, ...]]:
+    def _random_play(self, example: Example) -> list[tuple[Any, ...]]:
         """(answer, reward, done) of every turn of an episode of random actions; what the first turn says is none."""
-        env = self.env(example)
+        env, key = self.env(example), example.meta["start"]
         env.reset(key)
         chosen = np.random.Generator(np.random.Philox(key=derive("random play", key)))
         steps = [env.step("?")[:3]]
