@@ -12,9 +12,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import platform
-import re
 import resource
 import sys
 import tempfile
@@ -29,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish import files
+from burnish.run import hardware
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "evidence" / "results"
@@ -213,22 +212,10 @@ def perform(experiment: Experiment, variant: str, seed: int, results: Path, *, s
         memory_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3),
         versions={name: version(name) for name in ("burnish", "torch", "transformers", "numpy")}
         | {"python": platform.python_version()},
-        hardware=_hardware(),
+        hardware=hardware(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     path = path_of(experiment.name, variant, seed, results)
     files.make_directory(path.parent)
     files.write_json(path, asdict(cell))
     return cell
-
-
-def _hardware() -> dict[str, Any]:
-    import torch
-
-    cpuinfo = Path("/proc/cpuinfo")
-    model = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
-    return {
-        "cpu": model[1] if model else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import torch
@@ -35,10 +34,11 @@ from burnish.run import Artifact, Run
 from burnish.stage import Stage
 from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.tiny import Demonstrations
-from burnish.types import Completion, Example, Head
+from burnish.types import Head
 from burnish.view import View
 from evidence import plot, tables
 from evidence.base import Experiment, Numbers, Results
+from evidence.nano import Paid
 
 NANO = SCALES["tiny"]
 TASK = Arithmetic(kinds=("largest",), numbers=4, low=0, high=9, style="think")
@@ -56,26 +56,6 @@ _PRETRAINING = {"zero": 0, "random": 0, "pretrained": 8, "reward-model": 0}
 _REWARD_MODEL_STEPS = 16
 _OUTCOME = replace(A2C, entropy=0.0)
 """The critic's target is then the outcome itself."""
-
-
-@dataclass(frozen=True)
-class Rewarded:
-    """``task``, measured by its accuracy and by the reward of training as a share of the highest."""
-
-    task: Arithmetic
-
-    def __len__(self) -> int:
-        return len(self.task)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.task[index]
-
-    def reward(self, example: Example, completions: Sequence[Completion]) -> list[Any]:
-        return NANO.reward(example, completions)
-
-    def measure(self, example: Example, completion: Completion) -> dict[str, float]:
-        (reward,) = NANO.reward(example, [completion])
-        return {**self.task.measure(example, completion), "reward": sum(part.value for part in reward) / HIGHEST}
 
 
 class Critics(Experiment):
@@ -101,7 +81,7 @@ class Critics(Experiment):
         with Run.open(folder / "run", recipe="evidence", scale=self.name, seed=seed, view=View(quiet=True)) as run:
             base = run.stage(fit, "0-pretrain", resolve("nano"), Demonstrations(TASK), cfg=NANO.pretrain, cache=True)
             critic = self._critic(run, base, variant, 2 if smoke else _REWARD_MODEL_STEPS)
-            dev = Rewarded(TASK.with_split("dev"))
+            dev = Paid(TASK.with_split("dev"), NANO.reward, HIGHEST)
             after = run.stage(rl, "ppo", base, TASK, reward=NANO.reward, algo=PPO, cfg=cfg, heldout=dev, critic=critic)
             test = run.stage(evaluate, "test", after, TASK.with_split("test"), cfg=replace(NANO.eval, engine=_ENGINE))
             stage = run.directory / "ppo"

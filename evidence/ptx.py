@@ -35,10 +35,11 @@ from burnish.run import Run
 from burnish.stage import Stage
 from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.tiny import Demonstrations
-from burnish.types import Completion, Example, Reward, Sampling
+from burnish.types import Example, Sampling
 from burnish.view import View
 from evidence import plot, tables
 from evidence.base import Experiment, Numbers, Results
+from evidence.nano import Paid
 
 TASK = Arithmetic(kinds=("largest",), numbers=4, low=0, high=9, style="think")
 OTHER = replace(TASK, kinds=("sort",))
@@ -96,26 +97,6 @@ class Alternating:
         return (self.other if index % 2 else self.one)[index // 2]
 
 
-@dataclass(frozen=True)
-class Rewarded:
-    """``task``, measured by its accuracy and by the reward of training as a share of the highest."""
-
-    task: Arithmetic
-
-    def __len__(self) -> int:
-        return len(self.task)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.task[index]
-
-    def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
-        return REWARD(example, completions)
-
-    def measure(self, example: Example, completion: Completion) -> dict[str, float]:
-        (reward,) = REWARD(example, [completion])
-        return {**self.task.measure(example, completion), "reward": sum(part.value for part in reward) / HIGHEST}
-
-
 class Ptx(Experiment):
     name = "ptx"
     question = (
@@ -137,7 +118,7 @@ class Ptx(Experiment):
         with Run.open(folder / "run", recipe="evidence", scale=self.name, seed=seed, view=View(quiet=True)) as run:
             text = Alternating(Demonstrations(TASK), Solved(OTHER))
             base = run.stage(fit, "base", resolve("nano"), text, cfg=_PRETRAIN, cache=True)
-            dev = Rewarded(TASK.with_split("dev"))
+            dev = Paid(TASK.with_split("dev"), REWARD, HIGHEST)
             after = run.stage(
                 kept, "rl", base, TASK, algo=_ALGORITHMS[variant], cfg=cfg, reward=REWARD, heldout=dev,
                 pretraining=Solved(OTHER),

@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from burnish import files
 from burnish.errors import InputError
 from burnish.run import Artifact, Stage
 from burnish.stage import fingerprint
 from burnish.view import View
+from toy import Toy
 
 EVERY = 4
 
@@ -28,24 +28,6 @@ EVERY = 4
 class Settings:
     steps: int = 12
     dtype: str = "auto"
-
-
-class Toy:
-    """A "model" whose weights are a chaotic function of every step it took."""
-
-    def __init__(self) -> None:
-        self.weights = torch.linspace(0.1, 0.9, 64, dtype=torch.float64)
-
-    def train(self) -> float:
-        self.weights = 3.9 * self.weights * (1 - self.weights)
-        return float(self.weights.mean())
-
-    def checkpoint(self, directory: Path) -> None:
-        files.write_safetensors(directory / "weights.safetensors", {"w": self.weights})
-        files.write_json(directory / "note.json", {"dtype": "float64"})
-
-    def restore(self, directory: Path) -> None:
-        self.weights = load_file(directory / "weights.safetensors")["w"]
 
 
 @pytest.fixture

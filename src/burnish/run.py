@@ -289,7 +289,7 @@ def _record(recipe: str, scale: str, config: Any, seed: int) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "git": _git_sha(),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "perf/opened": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -303,7 +303,8 @@ def _git_sha() -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
+    """The machine: processor, cores, torch's threads, memory in GiB, and the name of the GPU if there is one."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
     return {

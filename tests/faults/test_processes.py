@@ -16,13 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from burnish import files, signals
 from burnish.errors import InputError
 from burnish.run import Run, Stage
 from burnish.view import View
+from toy import Toy
 
 STEPS, EVERY = 9, 3
 
@@ -31,27 +30,6 @@ STEPS, EVERY = 9, 3
 class Settings:
     steps: int = STEPS
     dtype: str = "auto"
-
-
-class Toy:
-    """A "model" whose weights are a chaotic function of every step it took."""
-
-    def __init__(self) -> None:
-        self.weights = torch.linspace(0.1, 0.9, 64, dtype=torch.float64)
-
-    def train(self) -> float:
-        self.weights = 3.9 * self.weights * (1 - self.weights)
-        return float(self.weights.mean())
-
-    def checkpoint(self, directory: Path) -> None:
-        files.write_safetensors(directory / "weights.safetensors", {"w": self.weights})
-        files.write_json(directory / "note.json", {"dtype": "float64"})
-
-    def restore(self, directory: Path) -> None:
-        self.weights = load_file(directory / "weights.safetensors")["w"]
-
-    def export(self, directory: Path) -> None:
-        self.checkpoint(directory)
 
 
 def train(stage: Stage, steps: int = STEPS, pause: float = 0.0) -> Path:

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from burnish.data.chat import Chat
-from burnish.errors import InputError
 from burnish.loops.episodes import Episode, Opening, environments, play
-from burnish.rewards.sandbox import choose
 from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.calculator import Calculator
 from burnish.tasks.feedback import Feedback
@@ -24,15 +22,7 @@ from turns import Scripted
 END = "<|end|>"
 
 
-def works() -> bool:
-    try:
-        choose()
-    except InputError:
-        return False
-    return True
-
-
-needs_sandbox = pytest.mark.skipif("not works()", reason="no sandbox works here")
+needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from burnish.rewards.format import Format
 from burnish.rewards.pool import Pooled
 from burnish.rewards.record import recorded
 from burnish.rewards.sandbox import Limits, choose
-from burnish.rewards.sandbox.choice import CONFINED, why_not
 from burnish.rewards.tree import plan, stays
 from burnish.types import Completion, Example, Reward, outcome
 
@@ -27,12 +25,7 @@ LIMITS = Limits(cpu=2, wall=120.0, memory=256 << 20)
 PROMPT = ({"role": "user", "content": "double it"},)
 
 
-@cache
-def works() -> bool:
-    return any(not why_not(kind()) for kind in CONFINED)
-
-
-needs_sandbox = pytest.mark.skipif("not works()", reason="no sandbox works here")
+needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 
 
 def calls(*pairs: tuple[Any, Any]) -> Example:

@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 
 from burnish.errors import InputError
-from burnish.rewards.sandbox import choose
 from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.environments import reply
 from burnish.tasks.feedback import AGAIN, Feedback
@@ -41,12 +40,9 @@ def test_cards_are_tried_with_signs_by_chance_until_they_are_right_or_the_attemp
     assert all(row.messages[1]["content"].count(" + ") == 2 for row in sums)
 
 
+@pytest.mark.usefixtures("a_sandbox")
 def test_a_product_is_guessed_or_the_tool_is_asked_for_it() -> None:
     task = PythonTool(calls=1, tell=False)(Arithmetic(kinds=("product",), numbers=2, low=32, high=99))
-    try:
-        choose()
-    except InputError:
-        pytest.skip("no sandbox works here")
     called = 0
     for row in ProgramGuesses(task, size=60, called=0.4):
         said = [message["content"] for message in row.messages[1:]]

@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import InputError
-from burnish.rewards.sandbox import Limits, choose
+from burnish.rewards.sandbox import Limits
 from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.environments import rehearse
 from burnish.tasks.python_tool import QUIET, PythonTool
 
-
-def works() -> bool:
-    try:
-        choose()
-    except InputError:
-        return False
-    return True
-
-
-needs_sandbox = pytest.mark.skipif("not works()", reason="no sandbox works here")
+needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 QUICK = PythonTool(limits=Limits(cpu=1, wall=20.0))
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from burnish.cli import main
 from burnish.engines.table import END
-from burnish.rewards.sandbox.choice import CONFINED, why_not
 from curating import provenance, rows, speaker, write
 
 PAGE = Path(__file__).parents[3] / "docs" / "curation-data.md"
@@ -50,7 +48,7 @@ def files(here: Path) -> None:
     write(here / "problems.jsonl", [{"prompt": "double", "submissions": [double] * 10, "inputs": ["1", "2"]}])
 
 
-@pytest.mark.skipif("not works()", reason="no sandbox works here")
+@pytest.mark.usefixtures("a_sandbox")
 def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As they are printed, but for the model."""
     monkeypatch.chdir(tmp_path)
@@ -59,8 +57,3 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         words = shlex.split(line.replace("smollm2-135m", "table"))[1:]
         assert main(words) == 0, line
         assert rows(tmp_path / words[words.index("--out") + 1]), line
-
-
-@cache
-def works() -> bool:
-    return any(not why_not(kind()) for kind in CONFINED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from burnish.loops.curate.test_cases import Checked, Rules, add_tests, agreed, c
 from burnish.loops.curate.writer import Writer
 from burnish.rewards.code import Code
 from burnish.rewards.sandbox import Limits, choose
-from burnish.rewards.sandbox.choice import CONFINED, why_not
 from burnish.types import Completion, Example
 from curating import curate, provenance, rows, write
 from judging import Scripted
@@ -29,12 +27,7 @@ def writes_a_generator(text: str) -> str:
     return f"```python\n{GENERATOR}\n```" if "double" in text else "no idea"
 
 
-@cache
-def works() -> bool:
-    return any(not why_not(kind()) for kind in CONFINED)
-
-
-needs_sandbox = pytest.mark.skipif("not works()", reason="no sandbox works here")
+needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 
 
 def test_seven_of_ten_agree_and_six_do_not() -> None:

@@ -13,7 +13,6 @@ import pytest
 from burnish.errors import InputError
 from burnish.rewards.code import Code
 from burnish.rewards.sandbox import Limits, Program, Result, choose
-from burnish.rewards.sandbox.choice import CONFINED, why_not
 from burnish.rewards.sandbox.process import Local
 from burnish.rewards.sandbox.remote import Remote
 from burnish.types import Completion, Example
@@ -67,11 +66,8 @@ def python_code(done: Result) -> int:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    kind = next((kind for kind in CONFINED if not why_not(kind())), None)
-    if kind is None:
-        pytest.skip("no sandbox works here to be served")
-    Service.box = kind()
+def address(a_sandbox: None) -> Iterator[str]:  # noqa: ARG001 - what is served
+    Service.box = choose()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
