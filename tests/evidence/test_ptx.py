@@ -13,14 +13,15 @@ from burnish.engines.pretrained import resolve
 from burnish.run import Run
 from burnish.tasks.tiny import Demonstrations
 from burnish.view import View
+from evidence.nano import Paid
 from evidence.ptx import (
     _ENGINE,
     _RL,
+    HIGHEST,
     OTHER,
     REWARD,
     TASK,
     Alternating,
-    Rewarded,
     Solved,
     held_out,
     kept,
@@ -43,7 +44,7 @@ def test_a_point_has_reward_and_likelihood_of_the_same_weights(tmp_path: Path) -
     """The last point is that of the exported model's own run stopped there."""
     base = resolve("nano")
     cfg = replace(_RL, steps=3, prompts=2, group=2, minibatches=1, eval_items=4)
-    dev = Rewarded(TASK.with_split("dev"))
+    dev = Paid(TASK.with_split("dev"), REWARD, HIGHEST)
     with Run.open(tmp_path / "run", view=View(quiet=True)) as run:
         run.stage(kept, "rl", base, TASK, algo=PPO, cfg=cfg, reward=REWARD, heldout=dev, pretraining=Solved(OTHER))
         stage = run.directory / "rl"
