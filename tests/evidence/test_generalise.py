@@ -94,6 +94,8 @@ def test_a_cell_runs_and_the_report_has_its_row(tmp_path: Path, monkeypatch: pyt
         cell = base.perform(EXPERIMENT, variant, 0, tmp_path, smoke=True)
         path = cell.numbers["path"]
         assert path[0]["passes"] == 0 < path[-1]["passes"] and all(point["in"]["n"] == 10 for point in path)
+        assert all(0 <= point[key][way] <= 1 for point in path for key in MEASURED for way in ("greedy", "sampled"))
     report = EXPERIMENT.report(base.load(EXPERIMENT, tmp_path))
     assert all(f"| {name} |" in report for name in ("before", "sft", "rl-3", "rl-3 - sft"))
+    assert report.count("| rl-3 - sft | other rule | sampled |") == 1
     assert "other rule" in (EXPERIMENT.plot(base.load(EXPERIMENT, tmp_path)) or "")
