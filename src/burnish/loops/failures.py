@@ -46,6 +46,18 @@ class Failure:
         return f"{self.kind}: {' '.join(self.message.split())} ({self.place})"
 
 
+def told(failures: Sequence[Failure | None]) -> list[str]:
+    """What has failed in these episodes, None where nothing has: a line for each kind of failure, the most frequent first."""
+    kinds: dict[tuple[str, str], list[Failure]] = {}
+    for failure in failures:
+        if failure is not None:
+            kinds.setdefault((failure.kind, failure.place), []).append(failure)
+    return [
+        f"the environment failed in {len(same)} of {len(failures)} episodes with {same[0]}"
+        for same in sorted(kinds.values(), key=len, reverse=True)
+    ]
+
+
 @dataclass(frozen=True)
 class Lost:
     """A group that is not there, because the environment of its episode ``sample`` failed, the first of ``failed`` of them."""
