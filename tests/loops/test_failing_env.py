@@ -61,6 +61,8 @@ class Unlucky(MazeEnv):
             if self.how == "step":
                 return {}["key"]  # type: ignore[no-any-return]
             answer, _, done, info = super().step(text)
+            if self.how == "exit":
+                raise SystemExit(0)
             if self.how == "nan":
                 return answer, (RewardPart(-1, float("nan"), "arrival"),), done, info
             return (), (), False, info
@@ -110,6 +112,7 @@ def metrics(stage: Path) -> list[dict[str, float]]:
     [
         ("step", "KeyError", 2, "'key'"),
         ("reset", "OSError", -1, "no such maze"),
+        ("exit", "SystemExit", 2, "0"),
         ("nan", "InputError", 2, "reward part 'arrival' is nan"),
         ("silence", "InputError", 2, "the environment says nothing after"),
     ],

@@ -73,7 +73,12 @@ def evaluate(
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
         sides = [_items(sampler, problems, n, samples, sampling) for sampler in samplers]
         report |= {"task": task, **({"env": env} if env else {}), "split": split}
-        report |= {"n": len(sides[0]), "samples": samples, **_measured(sides, wanted), **_failed([model, against], sides)}
+        report |= {
+            "n": len(sides[0]),
+            "samples": samples,
+            **_measured(sides, wanted),
+            **_failed([model, against], sides),
+        }
         if out is not None:
             _write(out, [model, against], sides)
     if retention:
@@ -98,6 +103,7 @@ def _problems(task: str, env: str, settings: Sequence[str], split: str) -> Measu
     from burnish.loops.episodes import has_turns
     from burnish.recipes.generic import asked
     from burnish.tasks.environments import rehearse, split_of
+    from burnish.tasks.rehearsal import rehearse_reply
 
     if not task:
         return None
@@ -110,6 +116,8 @@ def _problems(task: str, env: str, settings: Sequence[str], split: str) -> Measu
         problems = found.env(problems)
     if has_turns(problems):
         rehearse(problems)
+    else:
+        rehearse_reply(problems, rewarded=False)
     return problems
 
 

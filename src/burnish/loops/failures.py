@@ -35,7 +35,7 @@ class Failure:
     traceback: tuple[str, ...]
 
     @classmethod
-    def of(cls, error: Exception, turn: int) -> Failure:
+    def of(cls, error: Exception | SystemExit, turn: int) -> Failure:
         """What there is to say about an exception that was caught."""
         frames = traceback.extract_tb(error.__traceback__)
         place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
@@ -80,7 +80,7 @@ class Lost:
 class Broken:
     """In the place of an environment that could not be made: it fails with the same error as soon as it is begun."""
 
-    error: Exception
+    error: Exception | SystemExit
 
     def reset(self, seed: int) -> tuple[Message, ...]:  # noqa: ARG002 - the protocol's signature
         raise self.error

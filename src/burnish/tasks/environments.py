@@ -202,10 +202,9 @@ def rehearse(task: EnvTask, group: int | None = None, text: str = "1") -> None:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{frame.filename}, line {frame.lineno}"
-        problem = f"its first turn raised {type(error).__name__}: {' '.join(str(error).split())} ({where})"
-        raise InputError(f"the environment of {kind} does not work: {problem}; {mend}") from error
+        raise InputError(
+            f"the environment of {kind} does not work: its first turn raised {told(error)}; {mend}"
+        ) from error
     if not opening or not all(_is_message(message) for message in (*opening, *answer)):
         wanted = '{"role": "user", "content": "..."}'
         raise InputError(f"the environment of {kind} has to begin and to answer with messages such as {wanted}; {mend}")
@@ -214,6 +213,12 @@ def rehearse(task: EnvTask, group: int | None = None, text: str = "1") -> None:
         raise InputError(f"a step of the environment of {kind} has to return {wanted}; {mend}")
     if not answer and not done:
         raise InputError(f"the environment of {kind} says nothing though the episode is not over; {mend}")
+
+
+def told(error: BaseException) -> str:
+    """What was raised, and where, in one line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}, line {frame.lineno})"
 
 
 def _is_finite(value: object) -> bool:

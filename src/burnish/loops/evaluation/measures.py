@@ -37,8 +37,8 @@ _REFLECTIVE = re.compile(rf"\b(?:{'|'.join(sorted(REFLECTIVE, key=len, reverse=T
 @dataclass(frozen=True)
 class Item:
     """One evaluated prompt and its replies. By reply: its scores, name by name; what it says
-    (:func:`burnish.tasks.votes.said`); how many of its tokens are thoughts, unless it is a conversation; and why its environment
-    has failed, if it is one.
+    (:func:`burnish.tasks.votes.said`); and how many of its tokens are thoughts, or of a conversation, why its environment has
+    failed.
     """
 
     example: Example
