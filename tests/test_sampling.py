@@ -15,6 +15,7 @@ from burnish.sampling import Repetition, Sampling, Thinking
 @pytest.mark.parametrize(
     ("make", "settings", "told"),
     [
+        (Sampling, {"max_tokens": 0}, "max_tokens=0: a completion has at least one token"),
         (Sampling, {"truncation": "half"}, "truncation must be full or kept, not 'half'"),
         (
             Sampling,
@@ -68,6 +69,8 @@ def test_controls_are_set_from_the_command_line() -> None:
         thinking=Thinking(minimum=8, maximum=64), repetition=Repetition(), suppress=("a", " b"), begin="<think>\n"
     )
     assert apply(RLConfig(sampling=found), ["sampling.thinking=none"]).sampling.thinking is None
+    with pytest.raises(InputError, match=r"^sampling\.max_tokens: max_tokens=0: .* give 1 or more$"):
+        apply(RLConfig(), ["sampling.max_tokens=0"])
     with pytest.raises(InputError, match=r"unknown key 'sampling\.thinking\.most'"):
         apply(RLConfig(), ["sampling.thinking.most=4"])
     with pytest.raises(InputError, match=r"sampling\.thinking\.\w+.*minimum=9, maximum=8"):

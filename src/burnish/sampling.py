@@ -84,6 +84,8 @@ class Sampling:
     thinking: Thinking | None = None
 
     def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise InputError(f"max_tokens={self.max_tokens}: a completion has at least one token; give 1 or more")
         if self.truncation not in TRUNCATIONS:
             raise InputError(f"truncation must be {' or '.join(TRUNCATIONS)}, not '{self.truncation}'")
         if not 0 <= self.temperature < math.inf:

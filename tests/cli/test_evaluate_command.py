@@ -10,6 +10,7 @@ import pytest
 
 from burnish.cli import main
 from burnish.engines.nano import build_nano
+from burnish.tasks.catalog import TASKS
 
 Captured = pytest.CaptureFixture[str]
 SHORT = ("--max-tokens", "6")
@@ -63,6 +64,70 @@ def test_settings_of_task_and_environment(nano: Path, tmp_path: Path, capsys: Ca
     found(capsys, *typed, "--out", str(out))
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["meta"]["difficulty"] for row in written] == [2, 2, 2]
+
+
+FRAIL = """
+from dataclasses import dataclass
+from itertools import count
+from burnish.tasks.environments import Judging, Partner
+
+EPISODES = count()
+
+@dataclass(frozen=True)
+class Frail(Partner):
+    often: int = 3
+    max_turns = 1
+
+    def env(self, task, example):
+        return Room(task, example, next(EPISODES) % self.often == 1)
+
+@dataclass
+class Room(Judging):
+    cursed: bool
+
+    def reset(self, seed):
+        return self.example.messages
+
+    def step(self, text):
+        if self.cursed:
+            raise ValueError("no [way] out")
+        return (), (), True, {}
+"""
+
+
+def test_why_environments_failed_is_said(
+    nano: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("frail.py").write_text(FRAIL)
+    typed = [str(nano), "--task", "sum", "--env", "frail.py:Frail", "-n", "4"]
+    report = found(capsys, *typed, "--out", "replies.jsonl")  # the first episode of all is the rehearsal
+    why = "ValueError: no [way] out (frail.py:25)"
+    assert report["failures"] == {str(nano): [f"the environment failed in 2 of 4 episodes with {why}"]}
+    rows = [json.loads(line) for line in Path("replies.jsonl").read_text().splitlines()]
+    assert {row["finish"]: row.get("failure") for row in rows}["failed"] == why
+    assert all(("failure" in row) == (row["finish"] == "failed") for row in rows)
+    assert main(["eval", *typed, *SHORT]) == 0
+    assert f"failed in 1 of 4 episodes with {why}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_where_every_environment_fails_nothing_is_measured(
+    nano: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("worse.py").write_text(FRAIL.replace("% self.often == 1", "> 0"))
+    assert main(["eval", str(nano), "--task", "sum", "--env", "worse.py:Frail", "-n", "2", *SHORT]) == 2
+    error = capsys.readouterr().err
+    assert "nothing is measured: the environment failed in 2 of 2 episodes with ValueError" in error
+    assert "mend it" in error and error.count("\n") == 1
+
+
+OPEN = [name for name in TASKS if name not in ("humaneval", "gsm8k", "math")]
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_every_task_is_measured(name: str, nano: Path, capsys: Captured) -> None:
+    assert found(capsys, str(nano), "--task", name, "-n", "1")["n"] == 1
 
 
 def test_general_questions_alone(nano: Path, capsys: Captured) -> None:

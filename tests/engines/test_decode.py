@@ -429,8 +429,3 @@ def test_prompts_that_cannot_be_continued_are_errors_before_any_sampling(tmp_pat
 
 def test_no_requests_give_no_completions(nano: Path) -> None:
     assert list(sampler_of(nano).sample([])) == []
-
-
-def test_a_limit_of_no_tokens_is_an_error_that_says_so(nano: Path) -> None:
-    with pytest.raises(ValueError, match="max_tokens"):
-        list(sampler_of(nano).sample([Request((40,), 1, Sampling(max_tokens=0))]))

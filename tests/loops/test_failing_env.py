@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from burnish.engines.decode import LocalSampler
 from burnish.engines.optim import Schedule
 from burnish.engines.table import build_table
 from burnish.errors import InputError, TrainingHaltedError
-from burnish.loops.evaluate import run_items, summarise
-from burnish.loops.failures import Failure, FailureLog, Lost, check_hope
+from burnish.loops.evaluate import EvalConfig, evaluate, run_items, summarise
+from burnish.loops.failures import Failure, FailureLog, Lost, check_hope, told
 from burnish.loops.rl import RLConfig, rl
 from burnish.loops.rollouts import Grouping
 from burnish.run import Run
@@ -61,6 +62,8 @@ class Unlucky(MazeEnv):
             if self.how == "step":
                 return {}["key"]  # type: ignore[no-any-return]
             answer, _, done, info = super().step(text)
+            if self.how == "exit":
+                raise SystemExit(0)
             if self.how == "nan":
                 return answer, (RewardPart(-1, float("nan"), "arrival"),), done, info
             return (), (), False, info
@@ -110,6 +113,7 @@ def metrics(stage: Path) -> list[dict[str, float]]:
     [
         ("step", "KeyError", 2, "'key'"),
         ("reset", "OSError", -1, "no such maze"),
+        ("exit", "SystemExit", 2, "0"),
         ("nan", "InputError", 2, "reward part 'arrival' is nan"),
         ("silence", "InputError", 2, "the environment says nothing after"),
     ],
@@ -216,6 +220,22 @@ def test_an_evaluation_scores_a_failure_as_silence_and_counts_it(tmp_path: Path)
     assert measured(Ruins(share=1.0))["success"]["mean"] == 0 and measured(Ruins(how="env"))["env/failed_frac"] == 1
     stage = trained(tmp_path / "run", Ruins(share=0.3), replace(CONFIG, steps=1, eval_every=1, eval_items=20))
     assert 0 < metrics(stage)[0]["eval/failed_frac"] < 1
+    console = Console(record=True, width=400)
+    with opened(tmp_path / "alone", view=View(console)) as run:
+        run.stage(
+            evaluate, "1-test", tmp_path / "table", Ruins(share=0.3), cfg=EvalConfig(20, 2, sampling=ONE, engine=ENGINE)
+        )
+    said = rf"1-test: the environment failed in \d+ of 40 episodes with KeyError: 'key' \({__file__}:\d+\)"
+    assert re.search(said, console.export_text())
+
+
+def test_what_failed_is_counted_by_its_kind_and_place() -> None:
+    often, seldom, elsewhere = (Failure(0, "KeyError", message, place, ()) for message, place in ("ax", "bx", "ay"))
+    assert told([None, elsewhere, often, None, seldom]) == [
+        "the environment failed in 2 of 5 episodes with KeyError: a (x)",
+        "the environment failed in 1 of 5 episodes with KeyError: a (y)",
+    ]
+    assert told([None]) == []
 
 
 def test_who_asks_for_groups_gets_the_error(tmp_path: Path) -> None:

@@ -238,6 +238,13 @@ def test_mistakes_of_an_environment_are_named(tmp_path: Path) -> None:
     class Endless:
         env = MazeTask.env
 
+    class Momentary(Endless):
+        max_turns: int | None
+
+    for turns in (None, 0):
+        Momentary.max_turns = turns
+        with pytest.raises(InputError, match=f"^max_turns is {turns}: an episode has at least one turn$"):
+            has_turns(Momentary())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Endless has an env but no max_turns"):
         has_turns(Endless())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="max_turns is 0"):

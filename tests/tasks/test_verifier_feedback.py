@@ -210,6 +210,7 @@ class OddPartner(Partner):
         (OddPartner(opening=()), "has to begin and to answer with messages"),
         (OddPartner(turn=(({"role": "user"},), (), False, {})), "with messages such as"),
         (OddPartner(turn=((), ((0, "much", "x"),), True, {})), "has to return messages, RewardPart"),
+        (OddPartner(turn=((), ((-1, float("nan"), "x"),), True, {})), "position, finite number, name"),
         (OddPartner(turn=((), (), True, None)), "has to return messages, RewardPart"),
         (OddPartner(turn=((), (), False, {})), "says nothing though the episode is not over"),
     ],

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from burnish.tasks.arithmetic import Arithmetic
+from burnish.tasks.calculator import Calculator
 from burnish.tasks.countdown import Countdown
+from burnish.tasks.environments import CUT, Rewarded
+from burnish.tasks.feedback import Feedback
 from burnish.tasks.mixture import Mixture
 from burnish.tasks.points24 import Points24
 from burnish.tasks.votes import said
@@ -51,6 +55,22 @@ def test_of_a_conversation_the_last_reply_counts() -> None:
     example = Example(({"role": "user", "content": "?"},), "7")
     before: tuple[Message, ...] = ({"role": "assistant", "content": "9"}, {"role": "user", "content": "no: 5"})
     assert said(Arithmetic(), example, reply("7", before=before)) == said(Arithmetic(), example, reply("7"))
+
+
+def test_in_an_environment_the_task_reads_the_reply_that_is_judged() -> None:
+    part = Countdown()
+    told: Message = {"role": "user", "content": "That is not right."}
+    wrong: tuple[Message, ...] = ({"role": "assistant", "content": "9"}, told)
+    for task in (part, Rewarded(part, part.reward)):
+        tried, called = Feedback(2)(task), Calculator(1)(task)
+        for played in (tried, called):
+            found = [said(played, part[0], reply(text, before=wrong)) for text in ("1 + 2", "1+2", "2+1", "")]
+            assert found == ["1+2", "1+2", "2+1", None]
+        answered = replace(reply("1 + 2"), messages=(*reply("1 + 2").messages, told))
+        assert said(tried, part[0], answered) == "1+2", "what the verifier answers is about this reply"
+        assert said(called, part[0], answered) is None, "a call too many is no answer"
+    cut: tuple[Message, ...] = (*reply("1 + 2").messages, {"role": "user", "content": CUT})
+    assert said(Feedback(1)(part), part[0], replace(reply("1 + 2"), messages=cut)) is None
 
 
 class Free:

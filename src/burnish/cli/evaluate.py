@@ -73,7 +73,12 @@ def evaluate(
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
         sides = [_items(sampler, problems, n, samples, sampling) for sampler in samplers]
         report |= {"task": task, **({"env": env} if env else {}), "split": split}
-        report |= {"n": len(sides[0]), "samples": samples, **_measured(sides, wanted)}
+        report |= {
+            "n": len(sides[0]),
+            "samples": samples,
+            **_measured(sides, wanted),
+            **_failed([model, against], sides),
+        }
         if out is not None:
             _write(out, [model, against], sides)
     if retention:
@@ -98,6 +103,7 @@ def _problems(task: str, env: str, settings: Sequence[str], split: str) -> Measu
     from burnish.loops.episodes import has_turns
     from burnish.recipes.generic import asked
     from burnish.tasks.environments import rehearse, split_of
+    from burnish.tasks.rehearsal import rehearse_reply
 
     if not task:
         return None
@@ -110,6 +116,8 @@ def _problems(task: str, env: str, settings: Sequence[str], split: str) -> Measu
         problems = found.env(problems)
     if has_turns(problems):
         rehearse(problems)
+    else:
+        rehearse_reply(problems, rewarded=False)
     return problems
 
 
@@ -125,6 +133,17 @@ def _items(sampler: LocalSampler, problems: Measured, n: int, samples: int, samp
 
     key = keys.derive("evaluate")
     return run_items(sampler, sampler.model.chat, problems, n=n, samples=samples, sampling=sampling, key=key)
+
+
+def _failed(names: Sequence[str], sides: Sequence[list[Item]]) -> dict[str, Any]:
+    """{"failures": {model: why its environments failed}} where any did. Raises InputError where all of a model's did."""
+    from burnish.loops.evaluate import reasons
+
+    found = {name: reasons(items) for name, items in zip(names, sides, strict=False)}
+    for name, items in zip(names, sides, strict=False):
+        if all(item.failures and all(item.failures) for item in items):
+            raise InputError(f"nothing is measured: {found[name][0]}; mend it and run again")
+    return {"failures": found} if any(found.values()) else {}
 
 
 # --- the report ------------------------------------------------------------------------------------
@@ -177,6 +196,7 @@ def _write(out: Path, names: Sequence[str], sides: Sequence[list[Item]]) -> None
             "model": name, "item": place, "prompt": item.prompt, "answer": item.example.answer,
             "meta": dict(item.example.meta), "text": reply.text, "scores": scores, "tokens": len(reply.tokens),
             "thinking": item.thinking[j] if item.thinking else None, "finish": reply.finish,
+            **({"failure": str(item.failures[j])} if any(item.failures[j : j + 1]) else {}),
         }
         for name, items in zip(names, sides, strict=False)
         for place, item in enumerate(items)
@@ -193,7 +213,7 @@ def _print(report: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     console.width = max(console.width, WIDTH)
-    for each in (*_about_task(report), *_about_retention(report)):
+    for each in (*_about_task(report), *_about_failures(report), *_about_retention(report)):
         console.print(each)
 
 
@@ -222,6 +242,13 @@ def _about_task(report: dict[str, Any]) -> list[Any]:
         *([_wins(report["wins"])] if "wins" in report else []),
         *tables.calibration_table(report["calibration"], "B: "),
     ]
+
+
+def _about_failures(report: dict[str, Any]) -> list[Any]:
+    """Why environments have failed; messages of errors are printed as they are."""
+    from rich.text import Text
+
+    return [Text(f"{name}: {line}") for name, lines in report.get("failures", {}).items() for line in lines]
 
 
 def _wins(found: dict[str, Any]) -> str:

@@ -180,8 +180,6 @@ class LocalSampler:
             )
         if not request.prompt:
             raise InputError("a prompt is empty: it has no token to condition on; remove the row or write a prompt")
-        if request.sampling.max_tokens < 1:
-            raise InputError(f"max_tokens is {request.sampling.max_tokens}: a completion has at least one token")
         if len(request.prompt) >= self.context:
             raise InputError(
                 f"a prompt has {len(request.prompt)} tokens, but the model's context holds {self.model.context}; "

@@ -43,6 +43,8 @@ def has_turns(task: Task) -> TypeGuard[EnvTask]:
         raise InputError(
             f"{type(task).__name__} has an env but no max_turns: say after how many turns an episode is cut"
         )
+    if not isinstance(task.max_turns, int) or task.max_turns < 1:
+        raise InputError(f"max_turns is {task.max_turns!r}: an episode has at least one turn")
     return True
 
 
@@ -58,7 +60,7 @@ def environments(task: EnvTask, example: Example, count: int, *, meet: bool = Tr
         return [task.env(example) for _ in range(count)]
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever else the code of a task raises costs its episodes, not the run
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - what else a task's code raises costs its episodes, not the run
         return [Broken(error)] * count
 
 
@@ -179,10 +181,13 @@ class _Playing:
 
     @contextmanager
     def _spared(self, turn: int) -> Iterator[None]:
-        """Whatever the environment raises in the body ends the episode, and no other, where episodes are spared."""
+        """Whatever the environment raises in the body ends the episode, and no other, where episodes are spared.
+
+        So does an exit: it is the environment's, and would otherwise look like a run that is done.
+        """
         try:
             yield
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not self.spare:
                 raise
             self.failure, self.over = Failure.of(error, turn), True

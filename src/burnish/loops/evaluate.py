@@ -14,6 +14,7 @@ from burnish.engines.local import Engine, LocalModel
 from burnish.errors import InputError
 from burnish.loops.episodes import Opening, environments, has_turns, play
 from burnish.loops.evaluation.measures import Item, behaviour, estimates, measures, scores, thinking
+from burnish.loops.failures import Failure, told
 from burnish.stage import Stage
 from burnish.tasks.votes import said
 from burnish.types import Completion, Example, Request, Sampler, Sampling, Task
@@ -78,7 +79,8 @@ def run_items(
             for j, env in enumerate(environments(task, example, samples, meet=False))
         ]
         episodes = play(sampler, chat, openings, max_turns=task.max_turns, spare=True)
-        return _scored(measured, examples, [episode.completion for episode in episodes], samples)
+        replies = [episode.completion for episode in episodes]
+        return _scored(measured, examples, replies, samples, failures=[episode.failure for episode in episodes])
     examples = distinct(task, n)
     requests = [
         Request(chat.encode_prompt(example.messages), keys.derive(key, i, j), sampling)
@@ -91,16 +93,21 @@ def run_items(
 
 def _scored(
     task: Measured, examples: Sequence[Example], replies: Sequence[Completion], samples: int,
-    thoughts: Sequence[int] = (),
+    thoughts: Sequence[int] = (), failures: Sequence[Failure | None] = (),
 ) -> list[Item]:  # fmt: skip
-    """``samples`` replies to each example, in order, and the tokens of each that are thoughts."""
+    """``samples`` replies to each example, in order, the tokens of each that are thoughts, and why its environment failed."""
     items = []
     for i, example in enumerate(examples):
         own = slice(i * samples, (i + 1) * samples)
         scored = tuple(task.measure(example, reply) for reply in replies[own])
         votes = tuple(said(task, example, reply) for reply in replies[own])
-        items.append(Item(example, tuple(replies[own]), scored, votes, tuple(thoughts[own])))
+        items.append(Item(example, tuple(replies[own]), scored, votes, tuple(thoughts[own]), tuple(failures[own])))
     return items
+
+
+def reasons(items: Sequence[Item]) -> list[str]:
+    """Why environments have failed, in lines (:func:`burnish.loops.failures.told`)."""
+    return told([failure for item in items for failure in item.failures])
 
 
 def summarise(items: Sequence[Item], ks: Sequence[int] = (1,)) -> dict[str, Any]:
@@ -134,6 +141,8 @@ def evaluate(stage: Stage, model: Path, task: Measured, *, cfg: EvalConfig) -> d
     items = run_items(
         LocalSampler(policy), policy.chat, task, n=cfg.n, samples=cfg.samples, sampling=cfg.sampling, key=key
     )
+    for line in reasons(items):
+        stage.view.say(f"{stage.name}: {line}")
     rows = [
         {"prompt": i.prompt, "answer": i.example.answer, "completions": [c.text for c in i.replies], "scores": i.scores}
         for i in items

@@ -35,7 +35,7 @@ class Failure:
     traceback: tuple[str, ...]
 
     @classmethod
-    def of(cls, error: Exception, turn: int) -> Failure:
+    def of(cls, error: Exception | SystemExit, turn: int) -> Failure:
         """What there is to say about an exception that was caught."""
         frames = traceback.extract_tb(error.__traceback__)
         place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
@@ -44,6 +44,18 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.kind}: {' '.join(self.message.split())} ({self.place})"
+
+
+def told(failures: Sequence[Failure | None]) -> list[str]:
+    """What has failed in these episodes, None where nothing has: a line for each kind of failure, the most frequent first."""
+    kinds: dict[tuple[str, str], list[Failure]] = {}
+    for failure in failures:
+        if failure is not None:
+            kinds.setdefault((failure.kind, failure.place), []).append(failure)
+    return [
+        f"the environment failed in {len(same)} of {len(failures)} episodes with {same[0]}"
+        for same in sorted(kinds.values(), key=len, reverse=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Lost:
 class Broken:
     """In the place of an environment that could not be made: it fails with the same error as soon as it is begun."""
 
-    error: Exception
+    error: Exception | SystemExit
 
     def reset(self, seed: int) -> tuple[Message, ...]:  # noqa: ARG002 - the protocol's signature
         raise self.error

@@ -55,6 +55,7 @@ from burnish.rewards.tree import by_completion
 from burnish.run import Artifact, Run
 from burnish.tasks.checks import Split
 from burnish.tasks.environments import Environment, Rewarded, rehearse
+from burnish.tasks.rehearsal import rehearse_reply
 from burnish.tasks.userdata import UserTask, parts
 from burnish.types import Example, Sampling
 
@@ -104,6 +105,8 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
     assert prompts is not None
     if has_turns(prompts):
         rehearse(prompts, s.rl.group + s.algo.needs_greedy)
+    else:
+        rehearse_reply(prompts, rewarded=reward is None)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measure = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
     watch = Watch.begin(run, base, s.retention, s.rl.engine)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from burnish.errors import InputError
 from burnish.rewards.base import RewardFunction
-from burnish.tasks import checks
+from burnish.tasks import checks, votes
 from burnish.tasks.checks import Generated, Judged
 from burnish.types import Completion, Env, EnvTask, Example, Game, Message, Reward
 
@@ -55,9 +56,13 @@ class Partner(ABC):
         return Conversation(task, self)
 
     def measure(self, task: Judged, example: Example, episode: Completion) -> dict[str, float]:
-        """What the task measures of the last reply. After an answer nothing is said any more: what is answered was none."""
-        last, answered = replies(episode)[-1]
-        return task.measure(example, reply(last, "length" if answered else "eos"))
+        """What the task measures of the last reply."""
+        return task.measure(example, self.last(episode))
+
+    def last(self, episode: Completion) -> Completion:
+        """The reply that an episode is judged by. After an answer nothing is said any more: what is answered was none."""
+        text, answered = replies(episode)[-1]
+        return reply(text, "length" if answered else "eos")
 
     def trials(self, task: Generated, example: Example) -> Iterable[tuple[Sequence[str], bool]]:
         """(what the policy says until the episode is over, whether that succeeds)."""
@@ -96,6 +101,10 @@ class Conversation:
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
         """What the partner measures of a whole episode."""
         return self.partner.measure(self.task, example, completion)
+
+    def said(self, example: Example, completion: Completion) -> Hashable | None:
+        """What the task reads in the reply that a whole episode is judged by."""
+        return votes.said(self.task, example, self.partner.last(completion))
 
     def validate(self, count: int = 25) -> str:
         """Check the task, and play :meth:`Partner.trials` on ``count`` examples of each split. One line on what was checked.
@@ -164,42 +173,56 @@ class Rewarded:
         """The task's."""
         return self.task.measure(example, completion)
 
+    def said(self, example: Example, completion: Completion) -> Hashable | None:
+        """What the task reads in a reply."""
+        return votes.said(self.task, example, completion)
+
     def explain(self, example: Example, completion: Completion) -> str:
         """The task's; empty where it has no words."""
         return explanation(self.task, example, completion)
 
 
-def rehearse(task: EnvTask, group: int = 1, text: str = "1") -> None:
+def rehearse(task: EnvTask, group: int | None = None, text: str = "1") -> None:
     """Play the first turn of the first example, so that an env that cannot work says so before anything is sampled.
 
-    ``group`` is how many episodes of an example will be played: the players of a game may be too many or too few.
+    ``group`` is how many episodes of an example will be trained on: the players of a game may be too many or too few. None is
+    for an evaluation, in which they do not meet.
 
     Raises InputError, in one line, where the env raises, or gives anything but messages, reward parts, done and info.
     """
     kind = type(task.partner if isinstance(task, Conversation) else task).__name__
     mend = "mend it and run again"
     try:
-        if isinstance(task, Game):
+        if group is not None and isinstance(task, Game):
             task.seats(task[0], group)
         env = task.env(task[0])
         opening = env.reset(0)
         answer, reward, done, info = env.step(text)
-        sound = all(isinstance(value, int | float) and isinstance(name, str) for _, value, name in reward)
+        sound = all(_is_finite(value) and isinstance(name, str) for _, value, name in reward)
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{frame.filename}, line {frame.lineno}"
-        problem = f"its first turn raised {type(error).__name__}: {' '.join(str(error).split())} ({where})"
-        raise InputError(f"the environment of {kind} does not work: {problem}; {mend}") from error
+        raise InputError(
+            f"the environment of {kind} does not work: its first turn raised {told(error)}; {mend}"
+        ) from error
     if not opening or not all(_is_message(message) for message in (*opening, *answer)):
         wanted = '{"role": "user", "content": "..."}'
         raise InputError(f"the environment of {kind} has to begin and to answer with messages such as {wanted}; {mend}")
     if not sound or not isinstance(info, Mapping):
-        wanted = "messages, RewardPart(position, value, name) for each part of the reward, done, a dict"
+        wanted = "messages, RewardPart(position, finite number, name) for each part of the reward, done, a dict"
         raise InputError(f"a step of the environment of {kind} has to return {wanted}; {mend}")
     if not answer and not done:
         raise InputError(f"the environment of {kind} says nothing though the episode is not over; {mend}")
+
+
+def told(error: BaseException) -> str:
+    """What was raised, and where, in one line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}, line {frame.lineno})"
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _is_message(message: object) -> bool:

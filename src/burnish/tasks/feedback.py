@@ -50,10 +50,13 @@ class Feedback(Partner):
 
     def measure(self, task: Judged, example: Example, episode: Completion) -> dict[str, float]:
         """The task's measures of the last reply, and whether one reply was enough."""
-        said = replies(episode)
-        text, answer = said[-1]
-        scores = task.measure(example, reply(text, "length" if answer.startswith(CUT) else "eos"))
-        return {**scores, "first_try": float(len(said) == 1 and self.suffices(scores))}
+        scores = super().measure(task, example, episode)
+        return {**scores, "first_try": float(len(replies(episode)) == 1 and self.suffices(scores))}
+
+    def last(self, episode: Completion) -> Completion:
+        """The last reply, whatever it was answered."""
+        text, answer = replies(episode)[-1]
+        return reply(text, "length" if answer.startswith(CUT) else "eos")
 
     def suffices(self, scores: Mapping[str, float]) -> bool:
         return next(iter(scores.values())) >= self.enough

@@ -56,6 +56,11 @@ def test_prompts_have_topics_and_no_doubles(user: Path) -> None:
     assert sorted(said) == [("how?", "sums"), ("where?", "maps"), ("why?", "sums")]
 
 
+def test_nothing_is_written_about_nothing(user: Path) -> None:
+    with pytest.raises(InputError, match="nothing to write about: give topics"):
+        write_prompts(Writer(user), (), Synthesis())
+
+
 def test_forms_are_taken_in_turn() -> None:
     model = Scripted(lambda text: text)
     found = write_prompts(Writer(model), ("a", "b"), Synthesis(per_topic=3, forms=("Ask {topic}", "Do {topic}")))

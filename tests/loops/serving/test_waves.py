@@ -162,7 +162,7 @@ def test_log_probs_are_the_model_s_own_whatever_the_sampling(sampler: LocalSampl
 
 def test_prompts_are_read_by_the_training_forward_pass(sampler: LocalSampler, small: Path) -> None:
     prompts = ((40, 41, 42, 60, 61), (50, 51), (70,))
-    echo = Asked(False, prompts, ("",) * 3, Sampling(0), top=3, echo=True)
+    echo = Asked(False, prompts, ("",) * 3, Sampling(), top=3, echo=True, reply=False)
     [events] = answered(sampler, echo)
     network = plain_network(small)
     read = {event.prompt: event.tokens for event in events if isinstance(event, Read)}
@@ -185,7 +185,7 @@ def test_the_likeliest_token_has_bitwise_the_log_prob_of_the_likeliest(small: Pa
     [events] = answered(rough, greedy)
     tokens = [e.token for e in events if isinstance(e, Drawn)]
     assert tokens and all(token.top == ((token.id, token.logprob),) for token in tokens)
-    echo = replace(greedy, prompts=((*ASKED.prompts[0], *drawn(events)),), sampling=Sampling(0), echo=True, top=2)
+    echo = replace(greedy, prompts=((*ASKED.prompts[0], *drawn(events)),), echo=True, reply=False, top=2)
     [events] = answered(rough, echo)
     scored = next(e for e in events if isinstance(e, Read)).tokens[1:]
     assert all(dict(token.top).get(token.id, token.logprob) == token.logprob for token in scored)

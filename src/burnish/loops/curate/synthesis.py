@@ -77,7 +77,12 @@ DIALOGUES, PAIRS = Synthesis(), Contest()
 
 
 def write_prompts(writer: Writer, topics: Sequence[str], cfg: Synthesis, *, seed: int = 0) -> list[Example]:
-    """Prompts with their topic in ``meta``; those that are empty or repeat another one are left out."""
+    """Prompts with their topic in ``meta``; those that are empty or repeat another one are left out.
+
+    Raises InputError without a topic.
+    """
+    if not topics:
+        raise InputError("there is nothing to write about: give topics, such as topics='[tides, fractions]'")
     wanted = [(topic, cfg.forms[place % len(cfg.forms)]) for topic in topics for place in range(cfg.per_topic)]
     written = writer.write([(says("user", filled(form, topic=topic)),) for topic, form in wanted], seed, "prompts")
     again = repeats([" ".join(text.casefold().split()) for text in written])

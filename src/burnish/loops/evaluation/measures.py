@@ -16,6 +16,7 @@ from burnish.core.estimates import best_of_n, cons_at_k, pass_at_k
 from burnish.core.intervals import Series
 from burnish.data.chat import Chat
 from burnish.loops.episodes import FAILED
+from burnish.loops.failures import Failure
 from burnish.rewards.answers import after_thoughts
 from burnish.rewards.reading import words
 from burnish.types import Completion, Example
@@ -36,7 +37,8 @@ _REFLECTIVE = re.compile(rf"\b(?:{'|'.join(sorted(REFLECTIVE, key=len, reverse=T
 @dataclass(frozen=True)
 class Item:
     """One evaluated prompt and its replies. By reply: its scores, name by name; what it says
-    (:func:`burnish.tasks.votes.said`); and how many of its tokens are thoughts, unless it is a conversation.
+    (:func:`burnish.tasks.votes.said`); and how many of its tokens are thoughts, or of a conversation, why its environment has
+    failed.
     """
 
     example: Example
@@ -44,6 +46,7 @@ class Item:
     scores: tuple[dict[str, float], ...]
     said: tuple[Hashable | None, ...]
     thinking: tuple[int, ...] = ()
+    failures: tuple[Failure | None, ...] = ()
 
     @property
     def prompt(self) -> str:

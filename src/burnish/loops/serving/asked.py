@@ -62,7 +62,7 @@ class Asked:
     """One request: ``n`` replies to each of P prompts; reply ``p * n + i`` is the i-th one to prompt p.
 
     ``texts`` [P] are the prompts as an echo shows them. ``top`` is how many alternatives to report with each log-prob, None
-    for no log-probs at all. ``sampling.max_tokens`` 0 asks for nothing but the echo.
+    for no log-probs at all. Without ``reply`` nothing is asked for but the echo.
     """
 
     chat: bool
@@ -73,6 +73,7 @@ class Asked:
     seed: int | None = None
     top: int | None = None
     echo: bool = False
+    reply: bool = True
     stream: bool = False
     usage: bool = False
 
@@ -83,7 +84,7 @@ class Asked:
     @property
     def width(self) -> int:
         """The tokens that the longest row may come to have."""
-        return max(map(len, self.prompts)) + self.sampling.max_tokens
+        return max(map(len, self.prompts)) + self.sampling.max_tokens * self.reply
 
 
 def of_chat(body: Mapping[str, Any], chat: Chat, offer: Offer) -> Asked:
@@ -134,8 +135,8 @@ def _finished(fields: Fields, asked: Asked, most: int | None, default: int, offe
             "messages" if asked.chat else "prompt",
             "context_length_exceeded",
         )
-    sampling = replace(asked.sampling, max_tokens=min(default, room) if most is None else most)
-    found = replace(asked, sampling=sampling, n=n or 1, seed=seed, stream=stream, usage=usage)
+    sampling = replace(asked.sampling, max_tokens=most or min(default, room)) if most != 0 else asked.sampling
+    found = replace(asked, sampling=sampling, n=n or 1, reply=most != 0, seed=seed, stream=stream, usage=usage)
     if found.rows > MAX_ROWS:
         raise RefusedError(400, f"n times prompts is {found.rows}: at most {MAX_ROWS} replies to a request", "n")
     return found
@@ -204,7 +205,8 @@ class Fields:
         stop = [stop] if isinstance(stop, str) else stop
         if not isinstance(stop, list) or len(stop) > MOST_STOPS or not all(isinstance(s, str) and s for s in stop):
             raise self._wrong("stop", stop, f"a text that is not empty, or a list of at most {MOST_STOPS} of them")
-        return Sampling(0, temperature, top_p, self.whole("top_k", 0, 0) or 0, tuple(stop))
+        top_k = self.whole("top_k", 0, 0) or 0
+        return Sampling(temperature=temperature, top_p=top_p, top_k=top_k, stop=tuple(stop))
 
     def end(self) -> None:
         """Raises RefusedError where something is left that could have changed the reply."""

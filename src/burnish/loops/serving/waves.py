@@ -154,7 +154,7 @@ class Waves:
         owners: list[tuple[Job, int]] = []
         for job in jobs:
             rows = [(job, row) for row in range(job.asked.rows)]
-            if job.asked.sampling.max_tokens:
+            if job.asked.reply:
                 owners += rows
             else:
                 for _, row in rows:
