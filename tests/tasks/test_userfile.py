@@ -10,15 +10,23 @@ from burnish.errors import InputError
 from burnish.tasks import userfile
 
 SOURCE = """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Pairs:
     size: int = 3
 
+@dataclass(frozen=True)
+class Filled:
+    sizes: list = field(default_factory=list)
+    made: int = field(init=False)
+
 @dataclass
 class Loose:
     size: int = 3
+
+class Plain:
+    size = 3
 
 @dataclass(frozen=True)
 class Open:
@@ -28,6 +36,11 @@ class Open:
 class Angry:
     def __post_init__(self):
         raise RuntimeError("no way")
+
+@dataclass(frozen=True)
+class Leaving:
+    def __post_init__(self):
+        raise SystemExit(0)
 
 @dataclass(frozen=True)
 class Picky:
@@ -55,6 +68,10 @@ def test_a_class_is_the_same_class_until_the_file_changes(file: Path) -> None:
     assert other.size == 4 and type(other).__module__ != type(first).__module__
 
 
+def test_fields_that_need_no_argument_are_no_hindrance(file: Path) -> None:
+    assert userfile.make(f"{file}:Filled", "task").sizes == []
+
+
 def test_a_copy_imports_its_own_neighbours(file: Path, tmp_path: Path) -> None:
     file.write_text("from pathlib import Path\nHERE = str(Path(__file__).parent)\n")
     copy = tmp_path / "copy"
@@ -69,27 +86,36 @@ def test_a_copy_imports_its_own_neighbours(file: Path, tmp_path: Path) -> None:
         ("Pair", "unknown name 'Pair'. Did you mean 'Pairs'"),
         ("_HIDDEN", "has no '_HIDDEN'"),
         ("Loose", r"frozen dataclass: write @dataclass\(frozen=True\) above class Loose"),
-        ("Open", "give size of class Open a default"),
+        ("Plain", r"frozen dataclass: write @dataclass\(frozen=True\) above class Plain"),
+        ("Open", "^reward .*mine.py:Open: give size of class Open a default"),
+        ("Leaving", "(?s)^reward .* cannot be made; mend it and run again.*SystemExit"),
         ("Angry", "(?s)mend it and run again.*RuntimeError: no way"),
         ("Picky", "^size is missing$"),
     ],
 )
 def test_what_cannot_be_used_is_said(file: Path, name: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        userfile.make(f"{file}:{name}", "task")
+    with pytest.raises(InputError, match=message) as caught:
+        userfile.make(f"{file}:{name}", "reward")
+    assert "userfile.py" not in str(caught.value), "the traceback begins in the user's file"
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"my_file\.py:Name"):
         userfile.load("mine.py")
-    with pytest.raises(InputError, match="does not exist"):
-        userfile.load(f"{tmp_path}/none.py:Name")
+    for missing in ("none.py", "."):
+        with pytest.raises(InputError, match="does not exist"):
+            userfile.load(f"{tmp_path}/{missing}:Name")
     (tmp_path / "broken.py").write_text("import no_such_module_anywhere\n")
     with pytest.raises(InputError, match=r"(?s)cannot be imported.*no_such_module_anywhere"):
         userfile.load(f"{tmp_path}/broken.py:Name")
 
 
+def test_a_folder_may_have_a_colon_in_its_name(file: Path) -> None:
+    folder = file.parent / "a:b"
+    folder.mkdir()
+    assert userfile.make(f"{file.rename(folder / 'mine.py')}:Pairs", "task").size == 3
+
+
 def test_names_of_files_are_told_from_names_of_ours() -> None:
-    assert (
-        userfile.names_file("mine.py:Pairs") and userfile.names_file("mine.py") and not userfile.names_file("countdown")
-    )
+    assert all(map(userfile.names_file, ("mine.py:Pairs", "mine.py", "mine:Pairs")))
+    assert not userfile.names_file("countdown")
