@@ -19,6 +19,7 @@ from burnish.engines.decode import LocalSampler
 from burnish.engines.optim import Schedule
 from burnish.engines.table import build_table
 from burnish.errors import InputError, TrainingHaltedError
+from burnish.loops.episodes import Opening, play
 from burnish.loops.evaluate import run_items, summarise
 from burnish.loops.failures import Failure, FailureLog, Lost, check_hope
 from burnish.loops.rl import RLConfig, rl
@@ -240,6 +241,15 @@ def test_an_evaluation_scores_a_failure_as_silence_and_counts_it(tmp_path: Path)
     assert measured(Ruins(share=1.0))["success"]["mean"] == 0 and measured(Ruins(how="env"))["env/failed_frac"] == 1
     stage = trained(tmp_path / "run", Ruins(share=0.3), replace(CONFIG, steps=1, eval_every=1, eval_items=20))
     assert 0 < metrics(stage)[0]["eval/failed_frac"] < 1
+
+
+def test_an_episode_that_is_not_spared_lets_the_error_out(tmp_path: Path) -> None:
+    model, task = table(tmp_path), Ruins(share=1.0)
+    openings = [Opening(task.env(task[0]), ("alone",), ONE)]
+    with pytest.raises(KeyError, match="key"):
+        play(LocalSampler(model), model.chat, openings, max_turns=task.max_turns)
+    [episode] = play(LocalSampler(model), model.chat, openings, max_turns=task.max_turns, spare=True)
+    assert episode.failure is not None and episode.failure.kind == "KeyError" and not episode.rollouts
 
 
 def test_who_asks_for_groups_gets_the_error(tmp_path: Path) -> None:
