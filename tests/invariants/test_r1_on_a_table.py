@@ -147,6 +147,11 @@ def accuracy(model: Path | Artifact) -> float:
     return sum(expected(Path(model), example, RIGHT, LIMIT) for example in QUESTIONS) / len(QUESTIONS)
 
 
+def english(model: Path | Artifact) -> float:
+    """Exact: the language-consistency reward, over all replies to all questions."""
+    return sum(expected(Path(model), example, OneLanguage("en", where="all"), LIMIT) for example in QUESTIONS) / 4
+
+
 def politeness(model: Path | Artifact) -> float:
     return expected(Path(model), SCENARIOS[len(MATHS)], Polite(), LIMIT)
 
@@ -178,6 +183,7 @@ def test_every_stage_does_what_it_is_for(base: Path, made: tuple[Path, dict[str,
     left = made[1]
     cold, thinker, tuned, last = (accuracy(left[name]) for name in ("cold", "thinker", "tuned", "last"))
     assert accuracy(base) < 0.1 < cold - 0.1 and thinker > cold + 0.1
+    assert english(left["thinker"]) > english(left["cold"]) + 0.1, "it is paid for one language, too"
     assert tuned > accuracy(base) + 0.4, "what was sampled teaches the base to think"
     assert last > tuned
     assert politeness(left["thinker"]) == pytest.approx(politeness(base)), "reasoning alone leaves manners as they were"
@@ -190,6 +196,7 @@ def test_every_sample_is_right_and_readable(base: Path, made: tuple[Path, dict[s
     texts = said(kept)
     assert texts and all(row["reward"] == 1.0 for row in kept) and all(text.endswith("yes") for text in texts)
     assert not any(RUSSIAN in text or CODE in text for text in texts)
+    assert len({(row["prompt"][0]["content"], text) for row, text in zip(kept, texts, strict=True)}) == len(texts)
     with Run.open(tmp_path / "run", view=View(quiet=True)) as run:
         cfg = replace(SAMPLES, samples=200)
         free, strict = (
