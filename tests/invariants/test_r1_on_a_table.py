@@ -30,7 +30,7 @@ from burnish.run import Artifact, Run
 from burnish.types import Completion, Example, Reward, Sampling, outcome
 from burnish.view import View
 from curating import rows, speaker
-from words import ENGINE, Prompts, expected
+from words import ENGINE, Prompts, expected, replies
 
 LIMIT = 4
 MATHS = tuple(f"ask{i}" for i in range(4))
@@ -147,9 +147,10 @@ def accuracy(model: Path | Artifact) -> float:
     return sum(expected(Path(model), example, RIGHT, LIMIT) for example in QUESTIONS) / len(QUESTIONS)
 
 
-def english(model: Path | Artifact) -> float:
-    """Exact: the language-consistency reward, over all replies to all questions."""
-    return sum(expected(Path(model), example, OneLanguage("en", where="all"), LIMIT) for example in QUESTIONS) / 4
+def russian(model: Path | Artifact) -> float:
+    """The exact share of replies to all questions that think in Russian."""
+    found = [reply for example in QUESTIONS for reply in replies(Path(model), example, LIMIT)]
+    return sum(chance for chance, completion in found if RUSSIAN in completion.text) / len(QUESTIONS)
 
 
 def politeness(model: Path | Artifact) -> float:
@@ -183,11 +184,20 @@ def test_every_stage_does_what_it_is_for(base: Path, made: tuple[Path, dict[str,
     left = made[1]
     cold, thinker, tuned, last = (accuracy(left[name]) for name in ("cold", "thinker", "tuned", "last"))
     assert accuracy(base) < 0.1 < cold - 0.1 and thinker > cold + 0.1
-    assert english(left["thinker"]) > english(left["cold"]) + 0.1, "it is paid for one language, too"
     assert tuned > accuracy(base) + 0.4, "what was sampled teaches the base to think"
     assert last > tuned
     assert politeness(left["thinker"]) == pytest.approx(politeness(base)), "reasoning alone leaves manners as they were"
     assert politeness(left["last"]) > politeness(left["tuned"]) > politeness(base)
+
+
+def test_the_second_stage_is_paid_for_one_language(base: Path, tmp_path: Path) -> None:
+    """Thinking in Russian helps, so the rule alone makes it likelier. Paid for one language, the policy leaves it."""
+    with Run.open(tmp_path / "run", view=View(quiet=True)) as run:
+        ruled, paid = (
+            run.stage(rl, name, base, QUESTIONS, algo=DR_GRPO, cfg=reinforcing(4, 24), reward=reward)
+            for name, reward in (("rule", RIGHT), ("paid", REASONING))
+        )
+    assert russian(paid) < 0.1 < 0.2 < russian(ruled)
 
 
 def test_every_sample_is_right_and_readable(base: Path, made: tuple[Path, dict[str, Artifact]], tmp_path: Path) -> None:
@@ -203,6 +213,7 @@ def test_every_sample_is_right_and_readable(base: Path, made: tuple[Path, dict[s
             rows(Path(run.stage(reject, name, base, QUESTIONS, reward=RIGHT, cfg=replace(cfg, keep=keep))))
             for name, keep in (("free", ()), ("strict", READABLE))
         )
+    assert {text.splitlines()[-1] for text in said(free)} == {"yes"}, "of what is wrong nothing, whatever it looks like"
     for planted in (RUSSIAN, CODE):
         assert any(planted in text for text in said(free))
         assert not any(planted in text for text in said(strict))
