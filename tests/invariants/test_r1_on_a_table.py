@@ -197,7 +197,7 @@ def test_the_second_stage_is_paid_for_one_language(base: Path, tmp_path: Path) -
             run.stage(rl, name, base, QUESTIONS, algo=DR_GRPO, cfg=reinforcing(4, 24), reward=reward)
             for name, reward in (("rule", RIGHT), ("paid", REASONING))
         )
-    assert russian(paid) < 0.1 < 0.2 < russian(ruled)
+    assert russian(paid) < 0.1 and russian(ruled) > 0.2
 
 
 def test_every_sample_is_right_and_readable(base: Path, made: tuple[Path, dict[str, Artifact]], tmp_path: Path) -> None:
