@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,23 @@ def test_fields_that_need_no_argument_are_no_hindrance(file: Path) -> None:
     assert userfile.make(f"{file}:Filled", "task").sizes == []
 
 
-def test_a_copy_imports_its_own_neighbours(file: Path, tmp_path: Path) -> None:
+def test_neighbours_come_first_and_the_path_is_as_it_was(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, size in ((tmp_path / "elsewhere", 8), (tmp_path, 9)):
+        folder.mkdir(exist_ok=True)
+        (folder / "beside_the_users_file.py").write_text(f"SIZE = {size}\n")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    path = [*sys.path]
+    file.write_text("from beside_the_users_file import SIZE\n")
+    try:
+        assert userfile.load(f"{file}:SIZE") == 9
+    finally:
+        sys.modules.pop("beside_the_users_file", None)
+    assert sys.path == path
+
+
+def test_a_copy_is_another_module(file: Path, tmp_path: Path) -> None:
     file.write_text("from pathlib import Path\nHERE = str(Path(__file__).parent)\n")
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -106,8 +123,10 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="does not exist"):
             userfile.load(f"{tmp_path}/{missing}:Name")
     (tmp_path / "broken.py").write_text("import no_such_module_anywhere\n")
-    with pytest.raises(InputError, match=r"(?s)cannot be imported.*no_such_module_anywhere"):
-        userfile.load(f"{tmp_path}/broken.py:Name")
+    for _ in range(2):  # nothing is left of the first time
+        with pytest.raises(InputError, match=r"(?s)cannot be imported.*no_such_module_anywhere"):
+            userfile.load(f"{tmp_path}/broken.py:Name")
+    assert str(tmp_path) not in sys.path
 
 
 def test_a_folder_may_have_a_colon_in_its_name(file: Path) -> None:
