@@ -63,6 +63,41 @@ def test_a_file_and_beside_it_where_it_came_from(here: Path, capsys: Captured) -
     (here / "new" / "kept.jsonl").rename(here / "first.jsonl")
     assert main([*typed, "per_prompt=2", "keep=[{kind: AtMost, tokens: 4}]"]) == 0, "what is there is not made again"
     assert (here / "new" / "kept.jsonl").read_bytes() == (here / "first.jsonl").read_bytes()
+    (here / "new" / "kept.jsonl").unlink()
+    assert main([*typed, "threshold=2"]) == 2 and not (here / "new" / "kept.jsonl").exists()
+    assert rows(here / "new" / "kept.run" / "1-reject.old-1" / "data.jsonl") == found, "a mistake takes nothing away"
+
+
+def test_options_reach_the_function(here: Path, capsys: Captured) -> None:
+    typed = ["curate", "reject", "table", "--data", "asked.jsonl", "--samples", "16", *HOW, "threshold=0"]
+    for name, more in (("one", []), ("two", ["--seed", "3"])):
+        assert main([*typed, *more, "--out", f"{name}.jsonl"]) == 0
+    assert rows(here / "one.jsonl") != rows(here / "two.jsonl"), "another seed, other replies"
+    assert main([*typed, "--temperature", "0", "--out", "cold.jsonl"]) == 2
+    assert "0 that end" in capsys.readouterr().err, "without chance it hums for ever"
+    assert json.loads((here / "two.run" / "run.json").read_text())["seed"] == 3
+
+
+def test_a_reward_of_ones_own_judges(here: Path, capsys: Captured) -> None:
+    (here / "open.jsonl").write_text('{"prompt": "ask"}\n{"prompt": "tell"}\n')
+    (here / "r.py").write_text(
+        "def no(completion):\n    return float(completion == 'no')\n\n\n"
+        "def yes(completion):\n    return float(completion == 'yes')\n\n\n"
+        "def by(completion, rule):\n    return 1.0\n"
+    )
+    typed = ["table", "--data", "open.jsonl", "--samples", "16", *HOW, "--out"]
+    assert main(["curate", "best", *typed, "best.jsonl", "--reward", "r.py:no", "--gold", "r.py:yes"]) == 0
+    assert {row["completion"][0]["content"] for row in rows(here / "best.jsonl")} == {"no"}
+    record = json.loads((here / "best.run" / "1-best" / "data.provenance.json").read_text())
+    last = record["source"]["best_of_n"][-1]
+    assert "r.py" in record["source"]["gold"] and last["gold"] == 0 < last["reward"], "what it chooses is never yes"
+    capsys.readouterr()
+    for more, why in (
+        ([], "open.jsonl: 2 of 2 rows have no column 'answer'"),
+        (["--reward", "r.py:by"], "open.jsonl, row 1: reward function r.py:by asks for 'rule'"),
+    ):
+        assert main(["curate", "reject", *typed, "a.jsonl", *more]) == 2
+        assert why in capsys.readouterr().err and not (here / "a.run").exists()
 
 
 def test_settings_of_the_task(here: Path, nano: Path) -> None:
@@ -70,7 +105,7 @@ def test_settings_of_the_task(here: Path, nano: Path) -> None:
     assert main([*typed, "threshold=0", "task.most=2", "--out", "kept.jsonl"]) == 0
     assert all(row["difficulty"] == 2 for row in rows(here / "kept.jsonl"))
     record = json.loads((here / "kept.run" / "1-reject" / "data.provenance.json").read_text())
-    assert "most=2" in json.dumps(record["source"])
+    assert "most=2" in json.dumps(record["source"]) and record["source"]["settings"]["n"] == 2
 
 
 def test_the_commands_of_the_page_run(here: Path) -> None:

@@ -30,7 +30,7 @@ from burnish.run import Artifact, Run
 from burnish.types import Completion, Example, Reward, Sampling, outcome
 from burnish.view import View
 from curating import rows, speaker
-from words import ENGINE, Prompts, expected
+from words import ENGINE, Prompts, expected, replies
 
 LIMIT = 4
 MATHS = tuple(f"ask{i}" for i in range(4))
@@ -147,6 +147,12 @@ def accuracy(model: Path | Artifact) -> float:
     return sum(expected(Path(model), example, RIGHT, LIMIT) for example in QUESTIONS) / len(QUESTIONS)
 
 
+def russian(model: Path | Artifact) -> float:
+    """The exact share of replies to all questions that think in Russian."""
+    found = [reply for example in QUESTIONS for reply in replies(Path(model), example, LIMIT)]
+    return sum(chance for chance, completion in found if RUSSIAN in completion.text) / len(QUESTIONS)
+
+
 def politeness(model: Path | Artifact) -> float:
     return expected(Path(model), SCENARIOS[len(MATHS)], Polite(), LIMIT)
 
@@ -184,18 +190,30 @@ def test_every_stage_does_what_it_is_for(base: Path, made: tuple[Path, dict[str,
     assert politeness(left["last"]) > politeness(left["tuned"]) > politeness(base)
 
 
+def test_the_second_stage_is_paid_for_one_language(base: Path, tmp_path: Path) -> None:
+    """Thinking in Russian helps, so the rule alone makes it likelier. Paid for one language, the policy leaves it."""
+    with Run.open(tmp_path / "run", view=View(quiet=True)) as run:
+        ruled, paid = (
+            run.stage(rl, name, base, QUESTIONS, algo=DR_GRPO, cfg=reinforcing(4, 24), reward=reward)
+            for name, reward in (("rule", RIGHT), ("paid", REASONING))
+        )
+    assert russian(paid) < 0.1 and russian(ruled) > 0.2
+
+
 def test_every_sample_is_right_and_readable(base: Path, made: tuple[Path, dict[str, Artifact]], tmp_path: Path) -> None:
     """There were others: right ones in Russian and with code, and wrong ones."""
     kept = rows(Path(made[1]["samples"]))
     texts = said(kept)
     assert texts and all(row["reward"] == 1.0 for row in kept) and all(text.endswith("yes") for text in texts)
     assert not any(RUSSIAN in text or CODE in text for text in texts)
+    assert len({(row["prompt"][0]["content"], text) for row, text in zip(kept, texts, strict=True)}) == len(texts)
     with Run.open(tmp_path / "run", view=View(quiet=True)) as run:
         cfg = replace(SAMPLES, samples=200)
         free, strict = (
             rows(Path(run.stage(reject, name, base, QUESTIONS, reward=RIGHT, cfg=replace(cfg, keep=keep))))
             for name, keep in (("free", ()), ("strict", READABLE))
         )
+    assert {text.splitlines()[-1] for text in said(free)} == {"yes"}, "of what is wrong nothing, whatever it looks like"
     for planted in (RUSSIAN, CODE):
         assert any(planted in text for text in said(free))
         assert not any(planted in text for text in said(strict))

@@ -97,5 +97,10 @@ def test_a_minimum_alone_and_a_maximum_alone(table: Path, tmp_path: Path) -> Non
     )
     known = [exact(budget) for budget in (cut, plain, waiting)]
     assert all(after > before + 0.05 for before, after in pairwise(known))
+    lengths = []
     for name, budget, accuracy in zip(("cut", "plain", "waiting"), (cut, plain, waiting), known, strict=True):
-        assert sampled(table, tmp_path / name, budget)["accuracy"] == pytest.approx(accuracy, abs=0.045)
+        found = sampled(table, tmp_path / name, budget)
+        assert found["accuracy"] == pytest.approx(accuracy, abs=0.045)
+        lengths.append(found["lengths"])
+    assert lengths[0] == {1, 2}
+    assert min(lengths[1]) == 1 and min(lengths[2]) == 8, "a closing at the minimum stands"

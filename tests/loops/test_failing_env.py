@@ -13,11 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from burnish.core import keys
 from burnish.core.algorithms import DR_GRPO
+from burnish.core.orders import Pick
 from burnish.engines.decode import LocalSampler
 from burnish.engines.optim import Schedule
 from burnish.engines.table import build_table
 from burnish.errors import InputError, TrainingHaltedError
+from burnish.loops.episodes import Opening, play
 from burnish.loops.evaluate import EvalConfig, evaluate, run_items, summarise
 from burnish.loops.failures import Failure, FailureLog, Lost, check_hope, told
 from burnish.loops.rl import RLConfig, rl
@@ -134,6 +137,7 @@ def test_a_failure_costs_its_group_and_is_written_down(
     for each in lost:
         assert (each["error"], each["turn"]) == (error, turn) and message in each["message"]
         assert 1 <= each["failed"] <= 4 and 0 <= each["sample"] < 4 and each["item"] >= 0
+        assert len(each["traceback"]) <= 8, "its last lines"
         assert each["traceback"][-1].startswith(f"{'burnish.errors.' * (error == 'InputError')}{error}")
     file, _, line = lost[0]["place"].rpartition(":")
     if error != "InputError":
@@ -142,19 +146,24 @@ def test_a_failure_costs_its_group_and_is_written_down(
 
 
 def test_the_episodes_beside_a_failing_one_are_as_they_were(tmp_path: Path) -> None:
-    sound, ruins = MazeTask(), Ruins()
-    model = table(tmp_path)
+    sound, ruins = MazeTask(), Ruins(share=0.3)
+    model, items = table(tmp_path), [5, 3, 1, 0, 7, 9, 2, 6, 4, 11, 10, 8]
 
     def groups(task: MazeTask) -> tuple[Any, Any]:
         grouping = Grouping(LocalSampler(model), model.chat, task, task.reward, 4, ONE, 7)
-        picks, _ = CONFIG.order.choose(range(12), 0, grouping.items, {})
-        return grouping.groups(grouping.ask(range(12), picks), 0)
+        return grouping.groups(grouping.ask(range(12), [Pick(item, "") for item in items]), 0)
 
     (whole, none), (left, lost) = groups(sound), groups(ruins)
     assert not none and lost
     missing = {each.draw for each in lost}
     assert [g.rollouts for g in left] == [g.rollouts for g in whole if g.draw not in missing]
-    assert [each.draw for each in lost] == sorted(missing)
+    unlucky = {
+        draw: [i for i in range(4) if keys.derive(7, "sample", draw, i, "env") % 1000 < 300] for draw in range(12)
+    }
+    assert max(map(len, unlucky.values())) > 1
+    assert [(each.draw, each.item, each.sample, each.failed) for each in lost] == [
+        (draw, items[draw], samples[0], len(samples)) for draw, samples in unlucky.items() if samples
+    ]
 
 
 def test_a_run_in_which_nearly_all_fail_halts_and_names_the_line(tmp_path: Path) -> None:
@@ -176,13 +185,16 @@ def test_a_setting_that_cannot_work_is_said_at_once(tmp_path: Path) -> None:
 
 def test_when_there_is_no_hope(tmp_path: Path) -> None:
     lost = Lost(0, 0, 0, 4, Failure(0, "KeyError", "'k'", "f.py:1", ()))
+    last = replace(lost, failure=Failure(0, "ValueError", "of two\n  lines", "g.py:2", ()))
     for groups, episodes in ((7, 28), (8, 36), (90, 400), (99, 800)):
         check_hope(1, [lost] * groups, episodes, 5, tmp_path)
     for groups, episodes in ((8, 32), (10, 44), (91, 400), (100, 800)):
         with pytest.raises(
-            TrainingHaltedError, match=f"in {4 * groups} of {episodes} episodes and cost {groups} groups"
+            TrainingHaltedError,
+            match=f"in {4 * groups} of {episodes} episodes and cost {groups} groups.*"
+            r"the last one with ValueError: of two lines \(g\.py:2\)",
         ):
-            check_hope(1, [lost] * groups, episodes, 5, tmp_path)
+            check_hope(1, [*[lost] * (groups - 1), last], episodes, 5, tmp_path)
 
 
 def test_an_interrupted_run_fails_again_at_the_same_places(tmp_path: Path) -> None:
@@ -206,6 +218,19 @@ def test_the_log_is_cut_back_to_the_step_that_is_resumed(tmp_path: Path) -> None
     assert [each["step"] for each in failures(tmp_path)] == [1, 2]
 
 
+def test_each_kind_of_failure_is_said_once_and_all_are_written(tmp_path: Path) -> None:
+    console = Console(record=True, width=400)
+    log = FailureLog(Stage(tmp_path, seed=0, view=View(console)), 0)
+    for kind, place in (("KeyError", "f.py:1"), ("OSError", "f.py:1"), ("KeyError", "f.py:2"), ("KeyError", "f.py:1")):
+        log.add(4, Lost(9, 8, 3, 2, Failure(5, kind, "gone", place, ("a", "b"))))
+    said = console.export_text()
+    assert [said.count(f"step 4: an environment failed with {each}") for each in ("KeyError", "OSError")] == [2, 1]
+    assert len(failures(tmp_path)) == 4 and failures(tmp_path)[0] == {
+        "step": 4, "draw": 9, "item": 8, "sample": 3, "failed": 2, "turn": 5, "error": "KeyError", "message": "gone",
+        "place": "f.py:1", "traceback": ["a", "b"],
+    }  # fmt: skip
+
+
 def test_an_evaluation_scores_a_failure_as_silence_and_counts_it(tmp_path: Path) -> None:
     model = table(tmp_path)
 
@@ -219,7 +244,7 @@ def test_an_evaluation_scores_a_failure_as_silence_and_counts_it(tmp_path: Path)
     assert 0 < found["env/failed_frac"] < 1 and found["success"]["n"] == 20
     assert measured(Ruins(share=1.0))["success"]["mean"] == 0 and measured(Ruins(how="env"))["env/failed_frac"] == 1
     stage = trained(tmp_path / "run", Ruins(share=0.3), replace(CONFIG, steps=1, eval_every=1, eval_items=20))
-    assert 0 < metrics(stage)[0]["eval/failed_frac"] < 1
+    assert round(20 * metrics(stage)[0]["eval/failed_frac"], 9) in range(1, 20), "so many of twenty"
     console = Console(record=True, width=400)
     with opened(tmp_path / "alone", view=View(console)) as run:
         run.stage(
@@ -236,6 +261,15 @@ def test_what_failed_is_counted_by_its_kind_and_place() -> None:
         "the environment failed in 1 of 5 episodes with KeyError: a (y)",
     ]
     assert told([None]) == []
+
+
+def test_an_episode_that_is_not_spared_lets_the_error_out(tmp_path: Path) -> None:
+    model, task = table(tmp_path), Ruins(share=1.0)
+    openings = [Opening(task.env(task[0]), ("alone",), ONE)]
+    with pytest.raises(KeyError, match="key"):
+        play(LocalSampler(model), model.chat, openings, max_turns=task.max_turns)
+    [episode] = play(LocalSampler(model), model.chat, openings, max_turns=task.max_turns, spare=True)
+    assert episode.failure is not None and episode.failure.kind == "KeyError" and not episode.rollouts
 
 
 def test_who_asks_for_groups_gets_the_error(tmp_path: Path) -> None:

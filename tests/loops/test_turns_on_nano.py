@@ -22,13 +22,11 @@ from burnish.data.chat import Chat
 from burnish.engines.decode import LocalSampler
 from burnish.engines.local import Engine, LocalModel
 from burnish.engines.optim import AdamW, Schedule
-from burnish.errors import InputError
 from burnish.loops.evaluate import Measured, run_items
 from burnish.loops.fit import FitConfig, fit
 from burnish.loops.fixed import Data
 from burnish.loops.rl import RLConfig, rl
 from burnish.loops.update import CriticConfig
-from burnish.rewards.sandbox import choose
 from burnish.run import Run
 from burnish.tabular.worlds import Grid
 from burnish.tasks.arithmetic import Arithmetic
@@ -158,16 +156,7 @@ def train(school: School, out: Path, name: str, algo: str, stepped: bool) -> tup
         return Path(run.stage(rl, "rl", school.base(name), task, algo=algorithm, cfg=setting.rl)), task
 
 
-def works() -> bool:
-    """Whether there is a sandbox for programs."""
-    try:
-        choose()
-    except InputError:
-        return False
-    return True
-
-
-needs_sandbox = pytest.mark.skipif("not works()", reason="no sandbox works here")
+needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 QUICK = [("maze", "grpo", True)]
 
 

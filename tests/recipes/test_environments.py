@@ -123,7 +123,11 @@ def test_bad_environments_are_one_line(own: Path, capsys: Captured) -> None:
             r"unknown key 'env\.attempt'\. Did you mean 'env\.attempts'\? Keys of 'env': attempts",
         ),
         (["task=countdown", "env=python", "env.backend=remote"], "no sandbox for programs works here"),
-        (["task=word-game", "rl.group=3"], "set an even rl.group"),
+        (["task=word-game", "rl.group=3"], "a group of 3 has one too many: set an even rl.group"),
+        (
+            ["task=word-game", "rl.group=4", "algo=remax"],
+            "a group of 5 has one too many.* algorithm without a greedy row",
+        ),
         (["task=countdown", "env=feedback", "reward=accuracy.within_group()"], "judges replies one by one"),
     ):
         assert main([*order, *settings]) == 2, settings
