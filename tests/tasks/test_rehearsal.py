@@ -99,7 +99,10 @@ def test_from_the_command_line(
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(FILE)
     run = ["run", "grpo", "--scale", "tiny", "task=mine.py:Broken", f"model={nano}", "--out", "run"]
-    for command in (["eval", str(nano), "--task", "mine.py:Broken", "-n", "2"], run):
+    online = ["run", "online-dpo", *run[2:]]
+    distill = ["run", "distill", *run[2:], f"teacher={nano}"]
+    curate = ["curate", "reject", str(nano), "--task", "mine.py:Broken", "--out", "kept.jsonl"]
+    for command in (["eval", str(nano), "--task", "mine.py:Broken", "-n", "2"], run, online, distill, curate):
         assert main(command) == 2
         error = capsys.readouterr().err
         assert "error: task Broken does not work: its first example raised AttributeError" in error

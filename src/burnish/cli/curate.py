@@ -161,9 +161,11 @@ class _Order:
             raise InputError(f"curate {self.name} has {what}: add either --task NAME or --data FILE")
         if task or about:
             from burnish.recipes.generic import asked
+            from burnish.tasks.rehearsal import rehearse_reply
 
             chosen = asked(task, "", about).task
             assert chosen is not None
+            rehearse_reply(chosen, rewarded="reward" in self.takes and reward is None)
             return chosen
         from burnish.data.datasets import Dataset
         from burnish.tasks.userdata import UserTask

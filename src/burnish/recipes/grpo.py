@@ -105,8 +105,6 @@ def train(run: Run, s: Grpo, *, critic: Path | None = None, pretraining: Data | 
     assert prompts is not None
     if has_turns(prompts):
         rehearse(prompts, s.rl.group + s.algo.needs_greedy)
-    else:
-        rehearse_reply(prompts, rewarded=reward is None)
     cfg = replace(s.rl, eval_items=min(s.rl.eval_items, len(during))) if during else s.rl
     measure = EvalConfig(n=min(s.eval_n, len(test) if test else 0), sampling=s.rl.sampling, engine=s.rl.engine)
     watch = Watch.begin(run, base, s.retention, s.rl.engine)
@@ -148,6 +146,8 @@ def tasks(s: Prompts, reward: Composable | None) -> tuple[Measured, Measured | N
             raise InputError(
                 f"heldout={s.heldout} is for data files: leave it out, a task has held-out splits of its own."
             )
+        if not has_turns(s.task):
+            rehearse_reply(s.task, rewarded=reward is None)
         if not hasattr(s.task, "with_split"):  # a task of the user's: nothing can be held out
             return s.task, None, None
         return s.task, s.task.with_split("dev"), s.task.with_split("test")

@@ -33,7 +33,7 @@ def load(spec: str) -> Any:
         raise InputError(f"file '{file}' does not exist (looked in {Path.cwd()}); check the path before ':'")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     module = sys.modules.get(module_name(path, sha256))
-    if module is None or Path(str(module.__file__)).resolve() != path.resolve():  # a copy may import other neighbours
+    if module is None or Path(str(module.__file__)).resolve() != path.resolve():  # a copy is a module of its own
         module = import_file(path, sha256)
     known = [each for each in vars(module) if not each.startswith("_")]
     if name not in known:
