@@ -163,7 +163,10 @@ def test_a_slow_reply_counts_as_none() -> None:
 
 def test_a_reply_that_does_not_end_counts_as_none() -> None:
     """Each byte comes in time."""
-    with serving(shout, Fault(200, b" " * 300, pace=0.1)) as server, pytest.raises(InputError, match="had not ended after"):
+    with (
+        serving(shout, Fault(200, b" " * 300, pace=0.1)) as server,
+        pytest.raises(InputError, match="had not ended after"),
+    ):
         texts(judge(server, timeout=1.0, retries=0), "a")
 
 

@@ -85,6 +85,12 @@ def from_arguments(
     return Canaries(made, every=canaries) if canaries else made
 
 
+def form_of(reward: Composable) -> str:
+    """The form that makes this reward of its judge and nothing else, by name; "" where there is none."""
+    of_kind = {name: make for name, (kind, make) in FORMS.items() if type(reward) is kind}
+    return next((name for name, make in of_kind.items() if make(getattr(reward, "judge")) == reward), "")  # noqa: B009
+
+
 def reward_model(
     *, model: str, condition: str = "", answer_only: bool = False, weights: tuple[float, ...] = (1.0,)
 ) -> RewardModel:
