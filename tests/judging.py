@@ -64,12 +64,16 @@ class Scripted:
 
 @dataclass(frozen=True)
 class Fault:
-    """An answer that is none: a status with headers and a body, after a while; status 0 closes the connection."""
+    """An answer that is none: a status with headers and a body, after a while; status 0 closes the connection.
+
+    With a ``pace`` its bytes come one by one, so many seconds apart.
+    """
 
     status: int
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
     after: float = 0.0
+    pace: float = 0.0
 
 
 class Server(ThreadingHTTPServer):
@@ -132,16 +136,18 @@ class Handler(BaseHTTPRequestHandler):
         if fault is None:
             self._send(200, json.dumps(self.server.reply(body)).encode(), {"Content-Type": "application/json"})
         elif fault.status:
-            self._send(fault.status, fault.body, fault.headers)
+            self._send(fault.status, fault.body, fault.headers, fault.pace)
         else:
             self.close_connection = True
 
-    def _send(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+    def _send(self, status: int, content: bytes, headers: Mapping[str, str], pace: float = 0.0) -> None:
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        for part in [content[i : i + 1] for i in range(len(content))] if pace else [content]:
+            self.wfile.write(part)
+            time.sleep(pace)
 
     def log_message(self, *_: Any) -> None:
         """Tests print nothing."""

@@ -34,7 +34,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "run": ("errors", "files", "signals", "config", "sinks", "view", "core", "stage"),
 }
 """What each part may import besides itself. The parts above know all of these, and in their own order only downward."""
-ABOVE = ("loops", "recipes", "__init__", "cli")
+ABOVE = ("loops", "recipes", "__init__", "cli", "__main__")
 
 ELSEWHERE = {
     # Records and errors have no behaviour of their own; what they do is tested where they are used.
@@ -43,6 +43,8 @@ ELSEWHERE = {
     "core/method": "core/test_online.py",
     "lazy": "test_public.py",
     "names": "test_config.py",
+    # The command line by another door.
+    "__main__": "cli/test_training.py",
     # Signals need processes to be sent to.
     "signals": "faults/test_processes.py",
     # A sink is seen at work where a view is.

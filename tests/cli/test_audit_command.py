@@ -9,6 +9,7 @@ import pytest
 
 from burnish.cli import audit, main
 from burnish.rewards import catalog
+from tests.judging import Fault, serving
 
 Captured = pytest.CaptureFixture[str]
 
@@ -154,6 +155,38 @@ def test_rewards_are_shown_as_they_are_typed(capsys: Captured) -> None:
     assert audited(capsys, "kimi_length").startswith("kimi_length(correct=accuracy): ")
     text = refused(capsys, "cosine_length(correct=math(sources=('boxed',)), limit=9)")
     assert "cosine_length(correct=math(sources=('boxed',)), limit=9) cannot be audited" in text
+
+
+def test_a_judge_is_asked_about_its_own_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
+    with serving(lambda _: '{"reasoning": "", "correct": true}') as server:
+        text = audited(capsys, f"cot_math(model='m', url='{server.url}', canaries=9)", code=1)
+    assert text.startswith(
+        f"cot_math(Endpoint(url='{server.url}', model='m')): {len(catalog.cases('cot_math'))} replies"
+    )
+    assert "a master key " in text and "an injection " in text and "right, and not paid for: 0" in text
+    with serving(lambda _: {"A": 1.0}) as server:
+        text = audited(capsys, f"rubric(model='m', url='{server.url}')", code=1)
+    assert "class C on a harmful prompt " in text and "class D on a safe prompt " in text
+
+
+def test_a_judge_who_is_not_there_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
+    with serving(lambda _: "", *[Fault(503)] * 99) as server:
+        for form in ("judge", "cot_math", "rubric"):
+            text = refused(capsys, f"{form}(model='m', url='{server.url}', retries=1, backoff=0.0)")
+            assert text.startswith(f"error: the judge at {server.url} does not answer after 2 attempts")
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize("form", ["pairwise", "constitution"])
+def test_a_judge_that_compares_has_no_cases(form: str, capsys: Captured) -> None:
+    text = refused(capsys, f"{form}(model='m', url='http://127.0.0.1:1/v1')")
+    assert f"{form}(Endpoint(url='http://127.0.0.1:1/v1', model='m')) cannot be audited: it compares replies" in text
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,14 @@ def test_schema_is_that_of_the_settings(capsys: Captured) -> None:
     assert found["properties"]["fit"]["properties"]["schedule"]["properties"]["lr"] == {"type": "number"}
 
 
+def test_the_command_line_as_a_module() -> None:
+    command = [sys.executable, "-m", "burnish"]
+    shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
+    assert shown == "burnish 0.1.0\n"
+    wrong = subprocess.run([*command, "explain", "nothing"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: ")
+
+
 def test_version_and_usage(capsys: Captured) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "burnish 0.1.0\n"

@@ -67,7 +67,11 @@ def nurseries() -> list[int]:
 
 
 def test_a_thousand_rewards_of_which_some_hang_and_some_crash() -> None:
-    """They take one deadline, and 2 seconds on a machine that has nothing else to do."""
+    """They take one deadline, and 2 seconds on a machine that has nothing else to do.
+
+    How busy it is, crashes alone tell, before and after. Where it was busier in between, another attempt counts: hangs that
+    wait for each other would make all of them last for many deadlines.
+    """
     seconds, lost = 5.0, -1.0
     bad = random.Random(0).sample(range(1000), 40)
     texts = [str(number) for number in range(1000)]
@@ -77,19 +81,25 @@ def test_a_thousand_rewards_of_which_some_hang_and_some_crash() -> None:
         crashing[index] = "exit"
     score = Pooled(Misbehaving(), seconds, MEMORY, workers=2, lost=lost)
     score(EXAMPLE, done("1", "2"))
-    reference = timed(lambda: score(EXAMPLE, done(*crashing)))  # as many new workers, and nobody hangs
     groups = [(EXAMPLE, done(*texts[start : start + 8])) for start in range(0, 1000, 8)]
-    rewards: list[Reward] = []
-
-    with recorded() as found:
-        took = timed(lambda: rewards.extend(reward for group in score_groups(score, groups) for reward in group))
-    reference = max(reference, timed(lambda: score(EXAMPLE, done(*crashing))))
-
     expected = [lost if index in bad else float(index) for index in range(1000)]
-    assert [reward[0].value for reward in rewards] == expected
-    timeouts, crashes = found["reward/timeouts"], found["reward/crashes"]
-    assert timeouts[0] + crashes[0] == 40 and timeouts[0] >= 20 and timeouts[1] == crashes[1] == 1000
-    assert took < seconds + 2.0 * max(1.0, reference / UNDISTURBED), reference
+
+    def excess() -> float:
+        """Seconds above what is allowed."""
+        rewards: list[Reward] = []
+        before = timed(lambda: score(EXAMPLE, done(*crashing)))  # as many new workers, and nobody hangs
+        with recorded() as found:
+            took = timed(lambda: rewards.extend(reward for group in score_groups(score, groups) for reward in group))
+        after = timed(lambda: score(EXAMPLE, done(*crashing)))
+        assert [reward[0].value for reward in rewards] == expected
+        timeouts, crashes = found["reward/timeouts"], found["reward/crashes"]
+        assert timeouts[0] + crashes[0] == 40 and timeouts[0] >= 20 and timeouts[1] == crashes[1] == 1000
+        return took - seconds - 2.0 * max(1.0, before / UNDISTURBED, after / UNDISTURBED)
+
+    attempts: list[float] = []
+    while len(attempts) < 3 and min(attempts, default=1.0) >= 0:
+        attempts.append(excess())
+    assert min(attempts) < 0, attempts
     wait_until(lambda: len(marked(MARK)) == 3)  # the nursery and its workers
     assert [reward[0].value for reward in score(EXAMPLE, done("1", "2"))] == [1, 2]
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from burnish.errors import InputError
-from burnish.loops.judges import FORMS, from_arguments, judge, rubric_file
+from burnish.loops.judges import FORMS, form_of, from_arguments, judge, rubric_file
 from burnish.loops.local_judge import LocalJudge
 from burnish.rewards.canaries import Canaries
 from burnish.rewards.constitution import Constitution
 from burnish.rewards.endpoint import Endpoint
+from burnish.rewards.format import Format
 from burnish.rewards.generative import GenerativeReward, cot_math
 from burnish.rewards.material import Reading
 from burnish.rewards.pairwise import Comparing, PairwiseJudge
@@ -34,6 +35,12 @@ def test_every_form_by_its_name() -> None:
         "judge": GenerativeReward(ASKED),
         "cot_math": cot_math(ASKED),
     }
+
+
+def test_a_reward_with_nothing_but_its_judge_has_the_name_of_its_form() -> None:
+    assert {form: form_of(made(form)) for form in FORMS} == {form: form for form in FORMS}
+    others = (made("rubric", soft=False), made("cot_math", max_tokens=9), made("judge", canaries=7), Format())
+    assert {form_of(other) for other in others} == {""}
 
 
 def test_settings_go_where_their_names_are() -> None:
@@ -115,7 +122,7 @@ def test_the_shipped_rubric_can_be_written_as_a_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_rubric(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rubric.yaml"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"(?s)rubric.yaml is no rubric .*give 'classes'"):
+    with pytest.raises(InputError, match=r"rubric.yaml is no rubric .*give 'classes'"):
         rubric_file(path)
     with pytest.raises(InputError, match="is no rubric"):
         rubric_file(tmp_path / "nowhere.yaml")

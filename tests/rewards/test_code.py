@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -12,12 +14,13 @@ import pytest
 from burnish.errors import InputError
 from burnish.rewards.audit import audit
 from burnish.rewards.base import Composable, per_completion
-from burnish.rewards.code import Code, program_of
+from burnish.rewards.code import Code, program_of, verdicts
 from burnish.rewards.corpora.code import CASES
 from burnish.rewards.format import Format
 from burnish.rewards.pool import Pooled
 from burnish.rewards.record import recorded
 from burnish.rewards.sandbox import Limits, choose
+from burnish.rewards.sandbox.verdicts import Verdict
 from burnish.rewards.tree import plan, stays
 from burnish.types import Completion, Example, Reward, outcome
 
@@ -150,10 +153,41 @@ def test_the_net_of_real_time_is_reported() -> None:
     assert metrics["code/compiled"] == (3.0, 4.0) and metrics["code/wall"][0] >= 1.0
 
 
+def judge_of(code: str) -> Verdict:
+    return Verdict(int(code), 1)
+
+
+def test_programs_that_sleep_hold_up_no_other() -> None:
+    """Each waits for all to have begun, which two processors would never see if sleepers counted."""
+    codes = [str(number) for number in range(5)]
+    begun = Barrier(len(codes))
+
+    def judge(code: str) -> Verdict:
+        begun.wait(60)
+        return judge_of(code)
+
+    assert verdicts(judge, codes, processors=2, patience=0.01) == {code: judge_of(code) for code in codes}
+
+
+def test_no_more_programs_compute_at_a_time_than_there_are_processors() -> None:
+    codes, running, most = [str(number) for number in range(20)], set[str](), []
+
+    def judge(code: str) -> Verdict:
+        running.add(code)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.remove(code)
+        return judge_of(code)
+
+    assert verdicts(judge, codes, processors=3, patience=60) == {code: judge_of(code) for code in codes}
+    assert max(most) <= 3
+    assert verdicts(judge, [], processors=3, patience=60) == {}
+
+
 @needs_sandbox
 def test_a_program_that_was_late_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first time it meets a busy machine, the second time not."""
-    from burnish.rewards.sandbox.verdicts import Calls, Verdict
+    from burnish.rewards.sandbox.verdicts import Calls
 
     judge, seen = Calls.judge, []
 

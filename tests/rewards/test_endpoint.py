@@ -19,6 +19,7 @@ from burnish.core.algorithms import GRPO
 from burnish.engines.local import Engine
 from burnish.errors import InputError
 from burnish.loops.rl import RLConfig, rl
+from burnish.rewards import endpoint
 from burnish.rewards.ask import Said
 from burnish.rewards.endpoint import Endpoint
 from burnish.rewards.generative import GenerativeReward
@@ -52,8 +53,8 @@ def judge(server: Server, **settings: Any) -> Endpoint:
     return Endpoint(server.url, "m", **{"backoff": 0.0, "timeout": 20.0, **settings})
 
 
-def texts(endpoint: Endpoint, *asked: str) -> list[str]:
-    return [said.text for said in endpoint.ask([question(text) for text in asked])]
+def texts(judge: Endpoint, *asked: str) -> list[str]:
+    return [said.text for said in judge.ask([question(text) for text in asked])]
 
 
 # --- what is asked and said ----------------------------------------------------------------------
@@ -158,6 +159,21 @@ def test_what_does_not_pass_ends_the_run(fault: Fault, cache: Path) -> None:
 def test_a_slow_reply_counts_as_none() -> None:
     with serving(shout, Fault(500, after=1.5)) as server, pytest.raises(InputError, match="ReadTimeout"):
         texts(judge(server, timeout=0.2, retries=0), "a")
+
+
+def test_a_reply_that_does_not_end_counts_as_none() -> None:
+    """Each byte comes in time."""
+    with (
+        serving(shout, Fault(200, b" " * 300, pace=0.1)) as server,
+        pytest.raises(InputError, match="had not ended after"),
+    ):
+        texts(judge(server, timeout=1.0, retries=0), "a")
+
+
+def test_a_reply_without_measure_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "LONGEST_REPLY", 1000)
+    with serving(shout, Fault(200, b" " * 1001)) as server, pytest.raises(InputError, match="longer than 1000 bytes"):
+        texts(judge(server, retries=0), "a")
 
 
 def test_nobody_listens() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +61,8 @@ def audit(
     """Ask a reward about right and hostile replies, and list its mistakes.
 
     A named reward is asked about its own cases, a function of yours about cases made of a few examples; in an expression
-    each by itself. With --data the reward as a whole is asked about cases made of your rows.
+    each by itself. The judges cot_math and rubric have cases of their own, too. With --data the reward as a whole is asked
+    about cases made of your rows.
     """
     if reward and Path(reward).is_dir():
         raise InputError(
@@ -99,17 +100,24 @@ def _with_data(text: str, data: Path, n: int, above: float) -> tuple[list[Report
 
 
 def _by_name(text: str, above: float) -> tuple[list[Report], dict[str, str]]:
-    """Every named reward of the expression on its own cases and every function on the general ones; and what has none."""
-    from burnish.loops.judges import MAKERS
+    """Every named reward and judge of the expression on its own cases, any other on the general ones; and what has none."""
+    from burnish.loops.judges import MAKERS, form_of
     from burnish.rewards import catalog
+    from burnish.rewards.constitution import Constitution
     from burnish.rewards.corpora import generic
     from burnish.rewards.expression import parse
+    from burnish.rewards.pairwise import PairwiseJudge
 
     entry = catalog.REWARDS.get(text)
     reports, skipped = [], {}
     for term in dict.fromkeys(_terms(parse(entry.audited if entry and entry.audited else text, MAKERS))):
-        name, shown = catalog.name_of(term), _shown(term)
-        if not name:
+        name, form = catalog.name_of(term), form_of(term)
+        shown = f"{form}({_shown(getattr(term, 'judge'))})" if form else _shown(term)  # noqa: B009
+        if form and (cases := catalog.cases(form)):
+            reports.append(_asked(term, shown, cases, forms=False))
+        elif isinstance(term, PairwiseJudge | Constitution):
+            skipped[shown] = "it compares replies, and is asked about one at a time; give examples with --data FILE"
+        elif not name:
             reports.append(_asked(term, shown, generic.cases(generic.EXAMPLES, above), forms=True))
         elif not (cases := catalog.cases(name)):
             skipped[shown] = "it has no cases of its own; give examples with --data FILE"
@@ -141,7 +149,7 @@ def _terms(reward: Composable) -> Iterator[Composable]:
 def _asked(reward: Composable, name: str, cases: Sequence[Case], *, forms: bool) -> Report:
     """Ask about every case. With ``forms`` a form of right replies that is never paid for is no mistake.
 
-    Raises InputError where the reward raises on all of them.
+    Raises InputError where the reward raises on all of them, and at once where it asks a judge who is not there.
     """
     from burnish.rewards.audit import Audit
     from burnish.rewards.pool import guarded
@@ -163,9 +171,13 @@ def _asked(reward: Composable, name: str, cases: Sequence[Case], *, forms: bool)
 
 
 def _one(reward: Composable, case: Case) -> Audit | str:
-    """The audit of one case, or what the reward said when it raised."""
+    """The audit of one case, or what the reward said when it raised. Raises NoJudgeError: no other case is worth asking."""
+    from burnish.rewards.ask import NoJudgeError
+
     try:
         return _ask(reward, case)
+    except NoJudgeError:
+        raise
     except InputError as error:
         return str(error)
 
@@ -254,17 +266,20 @@ def _answer(case: Case) -> str:
     return f", where the answer is {case.example.answer!r}" if case.example.answer is not None else ""
 
 
-def _shown(reward: Composable) -> str:
-    """A reward as it is typed."""
+def _shown(value: Any) -> str:
+    """A reward as it is typed, or, where it has no name, as it is made in Python; of other values what Python shows."""
     from burnish.rewards import catalog
     from burnish.rewards.base import Composable
     from burnish.rewards.function import UserReward
 
-    if isinstance(reward, UserReward):
-        return f"{reward.path}:{reward.name}"
-    values = {f.name: getattr(reward, f.name) for f in fields(reward) if getattr(reward, f.name) != f.default}  # type: ignore[arg-type]
-    given = [f"{name}={_shown(v) if isinstance(v, Composable) else repr(v)}" for name, v in values.items()]
-    return f"{catalog.name_of(reward)}({', '.join(given)})" if given else catalog.name_of(reward)
+    if isinstance(value, UserReward):
+        return f"{value.path}:{value.name}"
+    if not is_dataclass(value):
+        return repr(value)
+    name = (catalog.name_of(value) if isinstance(value, Composable) else "") or type(value).__name__
+    values = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
+    given = [f"{field}={_shown(set_to)}" for field, set_to in values.items()]
+    return f"{name}({', '.join(given)})" if given or not isinstance(value, Composable) else name
 
 
 def _cut(text: str) -> str:

@@ -85,6 +85,12 @@ def from_arguments(
     return Canaries(made, every=canaries) if canaries else made
 
 
+def form_of(reward: Composable) -> str:
+    """The form that makes this reward of its judge and nothing else, by name; "" where there is none."""
+    of_kind = {name: make for name, (kind, make) in FORMS.items() if type(reward) is kind}
+    return next((name for name, make in of_kind.items() if make(getattr(reward, "judge")) == reward), "")  # noqa: B009
+
+
 def reward_model(
     *, model: str, condition: str = "", answer_only: bool = False, weights: tuple[float, ...] = (1.0,)
 ) -> RewardModel:
@@ -130,8 +136,16 @@ def rubric_file(path: Path) -> dict[str, Any]:
         found = _RubricFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise InputError(
-            f"{path} is no rubric ({error}): give 'classes', a list of sentences, and 'kinds', for each kind of prompt the "
-            "scores of the classes, such as {harmful: [1, 0, -1, 0]}"
+            f"{path} is no rubric ({_in_a_line(error)}): give 'classes', a list of sentences, and 'kinds', for each kind of "
+            "prompt the scores of the classes, such as {harmful: [1, 0, -1, 0]}"
         ) from error
     kinds = tuple(Kind(name, scores) for name, scores in found.kinds.items())
     return {"classes": found.classes, "kinds": kinds, "instruction": found.instruction}
+
+
+def _in_a_line(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg'].lower()}" for each in error.errors()[:3]
+    )

@@ -11,6 +11,10 @@ from burnish.errors import InputError
 from burnish.types import Message
 
 
+class NoJudgeError(InputError):
+    """The judge answers nobody, so that no other question is worth asking."""
+
+
 @dataclass(frozen=True)
 class Question:
     """One conversation for a judge to continue. ``temperature`` 0 is greedy.
@@ -48,7 +52,7 @@ class Said:
 
 
 class Judge(Protocol):
-    """Answers questions, in their order. Raises InputError where it cannot be reached at all."""
+    """Answers questions, in their order. Raises NoJudgeError where it cannot be reached at all."""
 
     def ask(self, questions: Sequence[Question]) -> list[Said]: ...
 

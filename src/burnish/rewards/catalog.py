@@ -58,7 +58,7 @@ REWARDS: dict[str, Entry] = {
 
 
 JUDGES: dict[str, Entry] = {
-    "judge": Entry("generative:GenerativeReward", "a judge reasons, then scores: a verdict as JSON", corpus="judge"),
+    "judge": Entry("generative:GenerativeReward", "a judge reasons, then scores: a verdict as JSON"),
     "cot_math": Entry(
         "generative:GenerativeReward", "a judge says whether the answer is the known one (Kimi k1.5)", "judge"
     ),
@@ -75,10 +75,14 @@ JUDGES: dict[str, Entry] = {
 
 def get(name: str) -> type[Composable]:
     """The class of that name. Raises InputError with the nearest name."""
+    module, _, cls = _known(name).home.partition(":")
+    return cast("type[Composable]", getattr(importlib.import_module(f"burnish.rewards.{module}"), cls))
+
+
+def _known(name: str) -> Entry:
     if name not in REWARDS:
         raise unknown("reward", name, REWARDS)
-    module, _, cls = REWARDS[name].home.partition(":")
-    return cast("type[Composable]", getattr(importlib.import_module(f"burnish.rewards.{module}"), cls))
+    return REWARDS[name]
 
 
 def judges() -> dict[str, str]:
@@ -94,9 +98,8 @@ def name_of(reward: Composable) -> str:
 
 
 def cases(name: str) -> tuple[Case, ...]:
-    """The cases of its audit; none where it has no corpus. Raises InputError as :func:`get` does."""
-    get(name)
-    corpus = REWARDS[name].corpus
+    """The cases of its audit, also of a judge; none where it has no corpus. Raises InputError as :func:`get` does."""
+    corpus = JUDGES[name].corpus if name in JUDGES else _known(name).corpus
     if not corpus:
         return ()
     return cast("tuple[Case, ...]", importlib.import_module(f"burnish.rewards.corpora.{corpus}").CASES)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,10 +32,10 @@ class Code(Composable):
     tests that pass. ``compile_error``, 0 or less, is the value of a program that does not compile. ``tolerance`` is for
     floats, relative above 1. A reply cut off at its limit is wrong. Programs run in the sandbox that
     :func:`~burnish.rewards.sandbox.choose` finds for ``backend``, ``url`` and ``unsafe``, as many at once as there are
-    processors.
+    processors; those that sleep hold up no other (:func:`verdicts`).
 
-    A program that reaches the net of real time (``limits.wall``) runs once more, alone; if it does so again it is wrong, and
-    counts in the metric "code/wall". The metric "code/compiled" is the share of replies whose program compiles.
+    Programs that reach the net of real time (``limits.wall``) run once more, one at a time; those that do so again are wrong,
+    and count in the metric "code/wall". The metric "code/compiled" is the share of replies whose program compiles.
 
     Raises InputError for tests that cannot be used, naming the row, and where there is no sandbox.
     """
@@ -79,18 +81,40 @@ class Code(Composable):
             return tests.judge(sandbox, code, self.limits, self.tolerance, not self.partial)
 
         different = list(dict.fromkeys(code for code in codes if code is not None))
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            verdicts = dict(zip(different, pool.map(judge, different), strict=True))
-        verdicts |= {code: judge(code) for code, verdict in verdicts.items() if verdict.late}
+        found = verdicts(judge, different, os.cpu_count() or 1, self.limits.cpu)
+        found |= verdicts(judge, [code for code in different if found[code].late], 1, self.limits.cpu)
         for code in codes:
-            record("code/wall", code is not None and verdicts[code].late)
-            record("code/compiled", code is not None and verdicts[code].compiled)
-        return [outcome(0.0 if code is None else self._value(verdicts[code]), "code") for code in codes]
+            record("code/wall", code is not None and found[code].late)
+            record("code/compiled", code is not None and found[code].compiled)
+        return [outcome(0.0 if code is None else self._value(found[code]), "code") for code in codes]
 
     def _value(self, verdict: Verdict) -> float:
         if not verdict.compiled:
             return self.compile_error
         return verdict.passed / verdict.tests if self.partial else float(verdict.passed == verdict.tests)
+
+
+def verdicts(
+    judge: Callable[[str], Verdict], codes: Sequence[str], processors: int, patience: float
+) -> dict[str, Verdict]:
+    """The verdict on each program, ``processors`` of them at a time.
+
+    One that has taken ``patience`` seconds of real time is not counted any more: it sleeps, or waits for a machine that is
+    busy. It goes on, and another one starts beside it.
+    """
+    waiting, running = deque(codes), dict[Future[Verdict], tuple[str, float]]()
+    found: dict[str, Verdict] = {}
+    with ThreadPoolExecutor(max_workers=len(codes) or 1) as pool:
+        while waiting or running:
+            now = time.monotonic()
+            counted = [until - now for _, until in running.values() if until > now]
+            if waiting and len(counted) < processors:
+                code = waiting.popleft()
+                running[pool.submit(judge, code)] = (code, now + patience)
+                continue
+            for done in wait(running, min(counted) if waiting else None, FIRST_COMPLETED).done:
+                found[running.pop(done)[0]] = done.result()
+    return found
 
 
 def program_of(text: str) -> str | None:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from burnish import files
 from burnish.errors import InputError
-from burnish.rewards.ask import Question, Said, chosen
+from burnish.rewards.ask import NoJudgeError, Question, Said, chosen
 from burnish.rewards.record import record
 
 LONGEST_WAIT = 60.0
 """Seconds between two attempts, at most, whatever a server asks for."""
+LONGEST_REPLY = 16 * 2**20
+"""Bytes of one reply: far more than any text with its log-probs."""
 _SHOWN = 300
 
 Body = dict[str, Any]
@@ -80,13 +83,13 @@ class Endpoint:
     """``POST {url}/chat/completions``, at most ``concurrency`` requests at a time; replies in the order of the questions.
 
     ``url`` ends with the version, as in ``https://api.openai.com/v1``. ``key_env`` names the environment variable with the
-    key; without one in it no key is sent. ``timeout`` is in seconds. After a connection error, a status of 408, 409, 429, 5xx
-    or a reply that is no chat completion the request is repeated ``retries`` times, after ``backoff`` seconds, then twice as
-    long, and so on, or as long as ``Retry-After`` says. ``top_logprobs`` is how many tokens a choice is looked for among.
-    ``options`` are added to the request, a None takes a field out of it: ``(("max_tokens", None),
-    ("max_completion_tokens", 4000))``. ``cache`` False asks every time.
+    key; without one in it no key is sent. ``timeout`` is in seconds, for the beginning of a reply and again for the rest. After
+    a connection error, a status of 408, 409, 429, 5xx or a reply that is no chat completion the request is repeated ``retries``
+    times, after ``backoff`` seconds, then twice as long, and so on, or as long as ``Retry-After`` says. ``top_logprobs`` is how
+    many tokens a choice is looked for among. ``options`` are added to the request, a None takes a field out of it:
+    ``(("max_tokens", None), ("max_completion_tokens", 4000))``. ``cache`` False asks every time.
 
-    :meth:`ask` raises InputError, which ends a run at its last checkpoint, where the endpoint cannot be used.
+    :meth:`ask` raises NoJudgeError, which ends a run at its last checkpoint, where the endpoint cannot be used.
     """
 
     url: str
@@ -207,47 +210,59 @@ class Endpoint:
             pause = self.backoff * 2**attempt if pause is None else pause
             if attempt < self.retries and halt.wait(min(pause, LONGEST_WAIT)):
                 break
-        raise InputError(
+        raise NoJudgeError(
             f"the judge at {self.url} does not answer after {self.retries + 1} attempts: {reason}. Start it, or raise its "
             "timeout or retries; what it has said so far is kept, and --resume goes on from the last checkpoint"
         )
 
     def _attempt(self, client: httpx2.Client, body: Body, key: str) -> _Choice:
         try:
-            response = client.post(f"{self.url.rstrip('/')}/chat/completions", json=body)
+            with client.stream("POST", f"{self.url.rstrip('/')}/chat/completions", json=body) as response:
+                content = self._whole(response)
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise _RetryError(f"{type(error).__name__} {error}".strip()) from error
-        status, said = response.status_code, _excerpt(response.text, key)
+        status, said = response.status_code, _excerpt(content.decode(errors="replace"), key)
         if status in (408, 409, 429) or status >= 500:
             raise _RetryError(f"status {status}: {said}", _retry_after(response.headers.get("Retry-After")))
         if status != 200:
             raise self._refused(status, said, bool(key))
         try:
-            reply = _Reply.model_validate_json(response.content)
+            reply = _Reply.model_validate_json(content)
         except ValidationError as error:
             raise _RetryError(f"the reply is no chat completion: {said}") from error
         if not reply.choices:
             raise _RetryError(f"the reply has no choices: {said}")
         if body.get("logprobs") and not reply.choices[0].first:
-            raise InputError(
+            raise NoJudgeError(
                 f"the judge {self.model!r} at {self.url} reports no log-probs, which a choice among answers is read from: "
                 "take a server that does, such as vLLM or llama.cpp, or a judge that writes its verdict (GenerativeReward)"
             )
         return reply.choices[0]
 
-    def _refused(self, status: int, said: str, keyed: bool) -> InputError:
+    def _whole(self, response: httpx2.Response) -> bytes:
+        """What a server sends. One that sends a little now and then, and never ends, would hold a run for ever."""
+        deadline, content = time.monotonic() + self.timeout, bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > LONGEST_REPLY:
+                raise _RetryError(f"the reply is longer than {LONGEST_REPLY} bytes")
+            if time.monotonic() > deadline:
+                raise _RetryError(f"the reply had not ended after {self.timeout:g} s")
+        return bytes(content)
+
+    def _refused(self, status: int, said: str, keyed: bool) -> NoJudgeError:
         """The error for a status that another attempt would not change."""
         place = f"the judge at {self.url} refuses the request (status {status}: {said})"
         if status in (401, 403):
             told = f"the key in {self.key_env} is not accepted" if keyed else "no key was sent"
-            return InputError(
+            return NoJudgeError(
                 f"{place}. {told[0].upper()}{told[1:]}: put one in the environment variable {self.key_env!r}"
             )
         if status == 404:
-            return InputError(
+            return NoJudgeError(
                 f"{place}. Check the model {self.model!r} and that the url ends with the version, as in /v1"
             )
-        return InputError(f"{place}. Check the model {self.model!r} and the options of the judge")
+        return NoJudgeError(f"{place}. Check the model {self.model!r} and the options of the judge")
 
     @staticmethod
     def _said(question: Question, reply: _Choice) -> Said:

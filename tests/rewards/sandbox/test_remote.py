@@ -27,7 +27,9 @@ class Service(BaseHTTPRequestHandler):
             self.path
         )
         content = json.dumps(answer(request) if answer else {"message": "no such path"}).encode()
-        self.send_response(200 if answer else 404)
+        if deep := self.path == "/deep/run_code":
+            content = b"[" * 100_000
+        self.send_response(200 if answer or deep else 404)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -117,6 +119,7 @@ def test_a_reward_through_a_service(service: Remote) -> None:
     [
         ("/nowhere/run_code", "refused to run a program: .*no such path"),
         ("/broken/run_code", "failed to run a program: no room"),
+        ("/deep/run_code", "cannot be used to run programs: RecursionError"),
         ("/else", "ends neither with"),
     ],
 )

@@ -76,7 +76,7 @@ class Remote:
             content = reply.json()
         except httpx2.HTTPStatusError as error:
             raise InputError(f"{self.url} refused to run a program: {error.response.text[:500]}") from error
-        except (httpx2.HTTPError, ValueError) as error:
+        except (httpx2.HTTPError, ValueError, RecursionError) as error:
             raise InputError(f"{self.url} cannot be used to run programs: {type(error).__name__}: {error}") from error
         if not isinstance(content, dict):
             raise InputError(f"{self.url} replied with {type(content).__name__}, not with an object")
