@@ -22,9 +22,6 @@ from turns import Scripted
 END = "<|end|>"
 
 
-needs_sandbox = pytest.mark.usefixtures("a_sandbox")
-
-
 @pytest.fixture(scope="module")
 def chat(nano: Path) -> Chat:
     return Chat.load(nano)
@@ -49,8 +46,8 @@ PROGRAM = "```python\nprint(6 * 7)\n```"
         (Feedback(3)(SUM), ("no", f"{RIGHT}"), ("That is not right. Try again.",)),
         (Feedback(2, pay="each")(SUM), ("no", "no"), ("That is not right. Try again.",)),
         (Calculator()(SUM), ("<calc>6*7</calc>", "so <calc>x</calc>", RIGHT), ("6*7 = 42", "error: unexpected 'x'")),
-        pytest.param(PythonTool()(SUM), (PROGRAM, RIGHT), ("42",), marks=needs_sandbox),
-        pytest.param(PythonTool(role="tool")(SUM), (PROGRAM, "no"), ("42",), marks=needs_sandbox),
+        pytest.param(PythonTool()(SUM), (PROGRAM, RIGHT), ("42",), marks=pytest.mark.needs_sandbox),
+        pytest.param(PythonTool(role="tool")(SUM), (PROGRAM, "no"), ("42",), marks=pytest.mark.needs_sandbox),
         (MazeTask(style="text"), ("right", "hm"), ("you are at r0c1; exits: right left",)),
         (Mazes(), ("hm", "down"), ("you are at r0c0; exits: ",)),
     ],

@@ -156,7 +156,6 @@ def train(school: School, out: Path, name: str, algo: str, stepped: bool) -> tup
         return Path(run.stage(rl, "rl", school.base(name), task, algo=algorithm, cfg=setting.rl)), task
 
 
-needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 QUICK = [("maze", "grpo", True)]
 
 
@@ -164,7 +163,9 @@ def combinations() -> list[Any]:
     """Every combination; all but the quickest are slow."""
     found = []
     for name, (algo, stepped) in product(SETTINGS, ALGORITHMS):
-        marks = [needs_sandbox] * (name != "maze") + [pytest.mark.slow] * ((name, algo, stepped) not in QUICK)
+        marks = [pytest.mark.needs_sandbox] * (name != "maze") + [pytest.mark.slow] * (
+            (name, algo, stepped) not in QUICK
+        )
         rewards = "steps" if stepped else "whole"
         found.append(pytest.param(name, algo, stepped, marks=marks, id=f"{name}-{algo}-{rewards}"))
     return found

@@ -28,9 +28,6 @@ LIMITS = Limits(cpu=2, wall=120.0, memory=256 << 20)
 PROMPT = ({"role": "user", "content": "double it"},)
 
 
-needs_sandbox = pytest.mark.usefixtures("a_sandbox")
-
-
 def calls(*pairs: tuple[Any, Any]) -> Example:
     return Example(PROMPT, meta={"entry_point": "f", "tests": [{"args": [x], "want": y} for x, y in pairs]})
 
@@ -40,7 +37,7 @@ def values(example: Example, codes: Sequence[str], reward: Code | None = None, f
     return [part.value for ((part),) in (reward or Code(limits=LIMITS))(example, group)]
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_the_corpus() -> None:
     found = audit(Code(limits=LIMITS), CASES)
     assert found.accepted + found.refused >= 50
@@ -73,7 +70,7 @@ def test_a_naive_reward_fails_the_corpus() -> None:
     assert len(found.false_positives) >= 5 and found.false_negatives
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_all_or_nothing_or_the_share() -> None:
     example = calls((1, 2), (2, 4), (3, 6), (4, 8))
     codes = ["def f(x): return 2 * x", "def f(x): return 2 * x if x < 4 else 0", "def f(x): return 0", "def f(x"]
@@ -83,7 +80,7 @@ def test_all_or_nothing_or_the_share() -> None:
     assert values(example, codes[:1], finish="length") == [0.0]
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_a_share_counts_what_came_before_the_end() -> None:
     example = calls((1, 2), (2, 4), (3, 6), (4, 8))
     loop = "def f(x):\n    while x > 3: pass\n    return 2 * x"
@@ -93,7 +90,7 @@ def test_a_share_counts_what_came_before_the_end() -> None:
     assert values(example, [loop, leave, fail]) == [0.0, 0.0, 0.0]
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_a_line_too_many_is_wrong() -> None:
     twice = "import os\ndef f(x):\n    for fd in range(3, 9):\n        try: os.write(fd, b'{\"value\": 2}\\n')\n"
     assert values(calls((1, 2)), [f"{twice}        except OSError: pass\n    return 2", "def f(x): return 2"]) == [
@@ -102,7 +99,7 @@ def test_a_line_too_many_is_wrong() -> None:
     ]
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_whole_programs() -> None:
     tests = [{"stdin": f"{x}\n", "stdout": f"{2 * x}\n"} for x in (1, 2, 3, 4)]
     codes = ["print(2 * int(input()))", "x = int(input())\nprint(2 * x if x < 4 else 0)", "print(", "exit(65)"]
@@ -112,7 +109,7 @@ def test_whole_programs() -> None:
         assert values(example, codes) == [1.0, 0.0, 0.0, 0.0]
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_floats_may_differ_by_the_tolerance() -> None:
     third = calls((3, 1 / 3))
     assert values(third, ["def f(x): return 0.333333333"]) == [0.0]
@@ -122,7 +119,7 @@ def test_floats_may_differ_by_the_tolerance() -> None:
     assert values(printed, ["print(1 / int(input()))"], Code(tolerance=1e-6)) == [1.0]
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_checks_in_a_process_of_their_own() -> None:
     texts = {
         "def check(candidate):\n    assert candidate(2) == 4 and f(3) == 6": [1.0, 0.0],
@@ -137,13 +134,13 @@ def test_checks_in_a_process_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("test", "problem"), [("assert True", "it never calls f"), ("def check(candidate):\n  f(", "SyntaxError")]
 )
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_checks_that_check_nothing(test: str, problem: str) -> None:
     with pytest.raises(InputError, match=f"the test of the prompt 'double it' cannot be used: {problem}"):
         values(Example(PROMPT, meta={"entry_point": "f", "test": test}), ["def f(x): return x"])
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_the_net_of_real_time_is_reported() -> None:
     reward = Code(limits=Limits(cpu=2, wall=3.0))
     with recorded() as metrics:
@@ -184,7 +181,7 @@ def test_no_more_programs_compute_at_a_time_than_there_are_processors() -> None:
     assert verdicts(judge, [], processors=3, patience=60) == {}
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_a_program_that_was_late_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first time it meets a busy machine, the second time not."""
     from burnish.rewards.sandbox.verdicts import Calls
@@ -201,7 +198,7 @@ def test_a_program_that_was_late_runs_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(seen) == 2 and metrics["code/wall"] == (0.0, 1.0)
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_in_a_pool_it_is_what_it_is_without() -> None:
     example, reward = calls((1, 2)), Code(limits=LIMITS) + 0.2 * Format()
     right = "def f(x): return 2 * x"
@@ -260,7 +257,7 @@ def test_no_sandbox_no_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     choose.cache_clear()
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_the_plan_says_which_sandbox_is_live() -> None:
     name = choose().name
     assert plan(Code().when(Format()) + 0.5 * Code(partial=True)) == {"programs": f"run in {name}"}

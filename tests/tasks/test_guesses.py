@@ -40,7 +40,7 @@ def test_cards_are_tried_with_signs_by_chance_until_they_are_right_or_the_attemp
     assert all(row.messages[1]["content"].count(" + ") == 2 for row in sums)
 
 
-@pytest.mark.usefixtures("a_sandbox")
+@pytest.mark.needs_sandbox
 def test_a_product_is_guessed_or_the_tool_is_asked_for_it() -> None:
     task = PythonTool(calls=1, tell=False)(Arithmetic(kinds=("product",), numbers=2, low=32, high=99))
     called = 0

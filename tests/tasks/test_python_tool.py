@@ -13,11 +13,10 @@ from burnish.tasks.arithmetic import Arithmetic
 from burnish.tasks.environments import rehearse
 from burnish.tasks.python_tool import QUIET, PythonTool
 
-needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 QUICK = PythonTool(limits=Limits(cpu=1, wall=20.0))
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 @pytest.mark.parametrize(
     ("program", "answer"),
     [
@@ -37,7 +36,7 @@ def test_what_comes_back(program: str, answer: str) -> None:
     assert QUICK.answer(program) == answer
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_programs_share_nothing_and_leave_nothing_behind() -> None:
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     before = children.read_text()
@@ -56,7 +55,7 @@ def test_a_reply_asks_its_last_block_of_python() -> None:
     assert call("```python\nprint(1)") is None, "it is not closed"
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_it_is_a_tool_for_tasks_of_numbers() -> None:
     task = PythonTool(1)(Arithmetic(kinds=("product",)))
     assert task.try_out(task[0]) == 4

@@ -146,13 +146,13 @@ def tasks(s: Prompts, reward: Composable | None) -> tuple[Measured, Measured | N
             raise InputError(
                 f"heldout={s.heldout} is for data files: leave it out, a task has held-out splits of its own."
             )
+        apart = hasattr(s.task, "with_split")  # of a task of the user's without it nothing can be held out
+        heldout = (s.task.with_split("dev"), s.task.with_split("test")) if apart else (None, None)
         if not has_turns(s.task):
             rehearse_reply(s.task, rewarded=reward is None)
-        if not hasattr(s.task, "with_split"):  # a task of the user's: nothing can be held out
-            return s.task, None, None
-        return s.task, s.task.with_split("dev"), s.task.with_split("test")
-    train, heldout = parts(partial(UserTask, grader=reward), s.data, s.heldout)
-    return train, heldout, heldout
+        return s.task, *heldout
+    train, test = parts(partial(UserTask, grader=reward), s.data, s.heldout)
+    return train, test, test
 
 
 def played(part: Measured, env: Environment | None, reward: Composable | None) -> Measured:

@@ -48,7 +48,7 @@ def files(here: Path) -> None:
     write(here / "problems.jsonl", [{"prompt": "double", "submissions": [double] * 10, "inputs": ["1", "2"]}])
 
 
-@pytest.mark.usefixtures("a_sandbox")
+@pytest.mark.needs_sandbox
 def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As they are printed, but for the model."""
     monkeypatch.chdir(tmp_path)

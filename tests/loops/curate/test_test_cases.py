@@ -27,9 +27,6 @@ def writes_a_generator(text: str) -> str:
     return f"```python\n{GENERATOR}\n```" if "double" in text else "no idea"
 
 
-needs_sandbox = pytest.mark.usefixtures("a_sandbox")
-
-
 def test_seven_of_ten_agree_and_six_do_not() -> None:
     assert agreed(["4"] * 7 + ["5", "6", None], 0.7) == "4"
     assert agreed(["4"] * 6 + ["5"] * 4, 0.7) is None
@@ -66,7 +63,7 @@ def test_shares_that_decide_nothing_are_refused() -> None:
         Rules(cases=0)
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_what_programs_print_and_what_fails() -> None:
     """White space at the ends does not count; a wrong exit code, a crash and an endless loop are failures."""
     loop = "while True: pass"
@@ -74,13 +71,13 @@ def test_what_programs_print_and_what_fails() -> None:
     assert found == [["14", "14", None, None], ["200", "100", "200", None]]
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_generators_are_run_and_what_repeats_goes() -> None:
     found = generated(choose(), "n = int(input())\nprint(n % 3)\nif n == 1: raise SystemExit(1)", 5, LIMITS)
     assert found == ["0\n", "2\n", "1\n"]
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_planted_programs_and_cases(tmp_path: Path) -> None:
     """One bad program of ten is outvoted, and its problem stays with the case that it fails; two take the problem down.
 
@@ -111,7 +108,7 @@ def test_planted_programs_and_cases(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@needs_sandbox
+@pytest.mark.needs_sandbox
 def test_a_model_is_asked_for_generators_and_a_reward_reads_the_tests(tmp_path: Path) -> None:
     model = Scripted(writes_a_generator)
     problems = [{"prompt": "double it", "submissions": [GOOD] * 3}, {"prompt": "other", "submissions": [GOOD] * 3}]

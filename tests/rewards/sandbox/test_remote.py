@@ -68,7 +68,7 @@ def python_code(done: Result) -> int:
 
 
 @pytest.fixture(scope="module")
-def address(a_sandbox: None) -> Iterator[str]:  # noqa: ARG001 - what is served
+def address() -> Iterator[str]:
     Service.box = choose()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
     thread = threading.Thread(target=server.serve_forever)
@@ -84,6 +84,7 @@ def service(request: pytest.FixtureRequest, address: str) -> Remote:
     return Remote(f"{address}{request.param}")
 
 
+@pytest.mark.needs_sandbox
 @pytest.mark.parametrize(
     ("source", "status", "code"),
     [
@@ -103,6 +104,7 @@ def test_both_forms_tell_the_same(service: Remote, source: str, status: str, cod
     assert result.stdout == {"ok": b"said\n", "output": b"x" * 1000}.get(status, b"")
 
 
+@pytest.mark.needs_sandbox
 def test_a_reward_through_a_service(service: Remote) -> None:
     choose.cache_clear()
     example = Example((), meta={"entry_point": "f", "tests": [{"args": [2], "want": 4}]})
@@ -114,6 +116,7 @@ def test_a_reward_through_a_service(service: Remote) -> None:
         Code(backend="remote", url=service.url)(check, group)
 
 
+@pytest.mark.needs_sandbox
 @pytest.mark.parametrize(
     ("path", "message"),
     [
