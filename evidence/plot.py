@@ -68,5 +68,5 @@ def _ticks(across: tuple[float, float], up: tuple[float, float], at: object) -> 
         parts.append(f'<text x="{px - 5}" y="{py + 3.5:.1f}" text-anchor="end">{value:.2g}</text>')
         value = across[0] + share * (across[1] - across[0])
         (px, py) = at((value, up[0]))
-        parts.append(f'<text x="{px:.1f}" y="{py + 14:.1f}" text-anchor="middle">{value:g}</text>')
+        parts.append(f'<text x="{px:.1f}" y="{py + 14:.1f}" text-anchor="middle">{value:.4g}</text>')
     return parts
