@@ -18,8 +18,9 @@ from burnish.recipes.r1_zero import SCALES
 from burnish.rewards.base import RewardFunction, total
 from burnish.run import Artifact, Run
 from burnish.tasks.arithmetic import Arithmetic
+from burnish.tasks.environments import Rewarded
 from burnish.tasks.tiny import Demonstrations
-from burnish.types import Completion, Example, Reward
+from burnish.types import Completion, Example
 from burnish.view import View
 from evidence.base import Numbers
 
@@ -28,25 +29,14 @@ DEV_ITEMS, EVERY = 100, 5
 
 
 @dataclass(frozen=True)
-class Paid:
-    """``task``, rewarded by ``pay``, and measured also by that reward as a share of the ``highest``."""
+class Paid(Rewarded):
+    """A task with another reward, measured also by that reward as a share of the ``highest``."""
 
-    task: Arithmetic
-    pay: RewardFunction
     highest: float
 
-    def __len__(self) -> int:
-        return len(self.task)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.task[index]
-
-    def reward(self, example: Example, completions: Sequence[Completion]) -> list[Reward]:
-        return self.pay(example, completions)
-
     def measure(self, example: Example, completion: Completion) -> dict[str, float]:
-        (reward,) = self.pay(example, [completion])
-        return {**self.task.measure(example, completion), "reward": total(reward) / self.highest}
+        (reward,) = self.reward(example, [completion])
+        return {**super().measure(example, completion), "reward": total(reward) / self.highest}
 
 
 def task() -> Arithmetic:
