@@ -12,6 +12,7 @@ from burnish.engines.local import LocalModel
 from burnish.engines.pretrained import resolve
 from burnish.run import Run
 from burnish.tasks.tiny import Demonstrations
+from burnish.types import Completion
 from burnish.view import View
 from evidence.nano import Paid
 from evidence.ptx import (
@@ -28,6 +29,18 @@ from evidence.ptx import (
     likelihood,
     points,
 )
+
+
+def test_the_reward_is_measured_as_a_share_of_the_highest() -> None:
+    dev, right = Paid(TASK.with_split("dev"), REWARD, HIGHEST), TASK.with_split("dev")[0].answer
+    shares = {
+        f"<think>so</think><answer>{right}</answer>": (1.0, 1.0),
+        right: (1.0, 1 / 1.5),
+        "<think>so</think><answer>no</answer>": (0.0, 0.5 / 1.5),
+    }
+    for text, (accuracy, share) in shares.items():
+        found = dev.measure(dev[0], Completion((), text, (), "eos"))
+        assert (found["accuracy"], found["reward"]) == (accuracy, pytest.approx(share))
 
 
 def test_the_text_alternates_and_the_held_out_part_is_in_nobodys_training() -> None:
